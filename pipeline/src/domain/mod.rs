@@ -1,0 +1,12 @@
+//! What an order is and what may happen to it: pure types, parsed once at the border. No I/O, no crate of ours above it.
+
+mod money;
+mod order;
+mod state;
+
+pub use money::{Cents, MoneyError};
+pub use order::{
+    CustomerId, InvalidOrder, LINES_PER_ORDER_MAX, Line, ORDER_CODE_BYTES_MAX, Order, OrderCode, OrderId, ProductId,
+    TOTAL_CENTS_MAX,
+};
+pub use state::{EventKind, FailureReason, OrderStatus, PaymentStatus, UnknownWord};

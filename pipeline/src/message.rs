@@ -1,0 +1,335 @@
+//! The wire: what stands in a stream entry, read once at the border. The contract is `docs/CONTRACTS.md`.
+
+use std::{borrow::Cow, fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Cents, CustomerId, InvalidOrder, Line, Order, OrderCode, OrderId, ProductId};
+
+/// Most bytes in the `body` of a message.
+pub const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// Most fields that a dead letter keeps of its original. More could not be passed through one script call.
+pub const DEAD_FIELDS_MAX: usize = 1_000;
+
+/// The field that holds the JSON of a message.
+pub const BODY: &str = "body";
+
+/// The metadata field by which the importer marks its orders.
+pub const IMPORT: &str = "import";
+
+/// The metadata field that carries the W3C trace context along.
+pub const TRACEPARENT: &str = "traceparent";
+
+/// The place of an entry in its stream; the first half is the Redis server's clock in Unix milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct EntryId {
+    /// Unix milliseconds.
+    pub ms: u64,
+    /// Number within the millisecond.
+    pub seq: u64,
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.seq)
+    }
+}
+
+impl FromStr for EntryId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (ms, seq) = text.split_once('-').ok_or("an entry id has the form 1700000000000-0")?;
+        match (ms.parse(), seq.parse()) {
+            (Ok(ms), Ok(seq)) => Ok(Self { ms, seq }),
+            _ => Err("an entry id consists of two numbers"),
+        }
+    }
+}
+
+/// A stream entry as Redis has it: bytes from anybody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its place in the stream.
+    pub id: EntryId,
+    /// Names and values, in the order of the entry. Names may repeat.
+    pub fields: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Entry {
+    /// The first value of a field.
+    pub fn field(&self, name: &str) -> Option<&[u8]> {
+        self.fields.iter().find(|(key, _)| key == name.as_bytes()).map(|(_, value)| value.as_slice())
+    }
+
+    /// Names and values together, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.fields.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
+    /// The body, within its bound.
+    fn body(&self) -> Result<&[u8], Undecodable> {
+        if self.fields.is_empty() {
+            return Err(Undecodable::new(DeadReason::Deleted, "the entry was deleted before it was processed"));
+        }
+        match self.field(BODY) {
+            None => Err(Undecodable::new(DeadReason::NoBody, "the entry has no field named body")),
+            Some(body) if body.len() > BODY_BYTES_MAX => Err(Undecodable::new(
+                DeadReason::TooLarge,
+                format!("the body has {} bytes, at most {BODY_BYTES_MAX} are read", body.len()),
+            )),
+            Some(body) => Ok(body),
+        }
+    }
+}
+
+/// Why a message can never be processed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DeadReason {
+    /// The entry has no `body`.
+    NoBody,
+    /// The body exceeds [`BODY_BYTES_MAX`].
+    TooLarge,
+    /// The body is not JSON of the documented shape.
+    Undecodable,
+    /// The shape is right, the values are not.
+    InvalidOrder,
+    /// The order's code is known with other content.
+    Conflict,
+    /// A message for an order that Postgres does not have: Postgres was restored to an older state.
+    UnknownOrder,
+    /// The entry was deleted from the stream before it was processed: its content is gone.
+    Deleted,
+    /// The database refused the values of this message alone (SQLSTATE class 22 or 23).
+    RefusedByDatabase,
+}
+
+impl DeadReason {
+    /// The word in the dead letter's field `reason`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoBody => "no_body",
+            Self::TooLarge => "too_large",
+            Self::Undecodable => "undecodable",
+            Self::InvalidOrder => "invalid_order",
+            Self::Conflict => "conflict",
+            Self::UnknownOrder => "unknown_order",
+            Self::Deleted => "deleted",
+            Self::RefusedByDatabase => "refused_by_database",
+        }
+    }
+}
+
+impl fmt::Display for DeadReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A message that cannot be read: a permanent failure.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}: {detail}")]
+pub struct Undecodable {
+    /// The class of failure.
+    pub reason: DeadReason,
+    /// What exactly, for people.
+    pub detail: String,
+}
+
+impl Undecodable {
+    fn new(reason: DeadReason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into() }
+    }
+}
+
+impl From<serde_json::Error> for Undecodable {
+    fn from(error: serde_json::Error) -> Self {
+        Self::new(DeadReason::Undecodable, error.to_string())
+    }
+}
+
+impl From<InvalidOrder> for Undecodable {
+    fn from(error: InvalidOrder) -> Self {
+        Self::new(DeadReason::InvalidOrder, error.to_string())
+    }
+}
+
+/// What a stage reads from its stream.
+pub trait Message: Sized + Send + Sync {
+    /// Reads an entry.
+    ///
+    /// # Errors
+    /// When no later attempt could succeed either.
+    fn decode(entry: &Entry) -> Result<Self, Undecodable>;
+}
+
+/// An order on its way in: from the importer, over HTTP, or from any program that can `XADD`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incoming {
+    /// The order, within all bounds.
+    pub order: Order,
+    /// The import that brought it.
+    pub import_id: Option<i64>,
+    /// When it entered the stream, in Unix milliseconds of the Redis server's clock.
+    pub received_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OrderBody<'a> {
+    #[serde(borrow)]
+    order_code: Cow<'a, str>,
+    customer_id: i64,
+    #[serde(borrow)]
+    lines: Vec<LineBody<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LineBody<'a> {
+    product_id: i64,
+    quantity: i32,
+    /// A decimal in a string: a JSON number would pass through a float somewhere.
+    #[serde(borrow)]
+    unit_price: Cow<'a, str>,
+}
+
+impl Message for Incoming {
+    fn decode(entry: &Entry) -> Result<Self, Undecodable> {
+        let order = decode_order(entry.body()?)?;
+        // An import mark that is no number marks nothing: the order itself is good.
+        let import_id = entry.field(IMPORT).and_then(|id| std::str::from_utf8(id).ok()?.parse().ok());
+        Ok(Self { order, import_id, received_ms: entry.id.ms })
+    }
+}
+
+/// Reads the JSON of an order.
+///
+/// # Errors
+/// When it is no JSON of the documented shape, or a value is out of bounds.
+pub fn decode_order(body: &[u8]) -> Result<Order, Undecodable> {
+    let body: OrderBody<'_> = serde_json::from_slice(body)?;
+    let lines = body
+        .lines
+        .iter()
+        .map(|line| {
+            Ok(Line {
+                product_id: ProductId(line.product_id),
+                quantity: line.quantity,
+                unit_price: Cents::parse_price(line.unit_price.as_bytes()).map_err(|_| InvalidOrder::UnitPrice)?,
+            })
+        })
+        .collect::<Result<_, InvalidOrder>>()?;
+    Ok(Order::new(OrderCode::new(body.order_code)?, CustomerId(body.customer_id), lines)?)
+}
+
+/// Writes the JSON of an order.
+pub fn encode_order(order: &Order) -> Vec<u8> {
+    let body = OrderBody {
+        order_code: Cow::Borrowed(order.code().as_str()),
+        customer_id: order.customer_id().0,
+        lines: order
+            .lines()
+            .iter()
+            .map(|line| LineBody {
+                product_id: line.product_id.0,
+                quantity: line.quantity,
+                unit_price: Cow::Owned(line.unit_price.to_string()),
+            })
+            .collect(),
+    };
+    serde_json::to_vec(&body).expect("texts and integers are always JSON")
+}
+
+/// Between the stages an order is only named: what it holds and where it stands is read from Postgres.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderRef {
+    /// Our number.
+    pub order_id: OrderId,
+    /// The outside's name, for whoever reads the stream.
+    pub order_code: String,
+}
+
+impl OrderRef {
+    /// The message's JSON.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("texts and integers are always JSON")
+    }
+}
+
+impl Message for OrderRef {
+    fn decode(entry: &Entry) -> Result<Self, Undecodable> {
+        Ok(serde_json::from_slice(entry.body()?)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(fields: &[(&str, &[u8])]) -> Entry {
+        Entry {
+            id: EntryId { ms: 1_700_000_000_000, seq: 3 },
+            fields: fields.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec())).collect(),
+        }
+    }
+
+    fn reason(body: &[u8]) -> DeadReason {
+        Incoming::decode(&entry(&[(BODY, body)])).expect_err("refused").reason
+    }
+
+    const DOCUMENTED: &str =
+        r#"{"order_code":"ORD-1","customer_id":7,"lines":[{"product_id":3,"quantity":2,"unit_price":"19.99"}]}"#;
+
+    #[test]
+    fn the_documented_order_is_read_and_written() {
+        let incoming = Incoming::decode(&entry(&[(BODY, DOCUMENTED.as_bytes()), (IMPORT, b"12")])).expect("valid");
+        assert_eq!(incoming.order.total(), Cents::new(3998));
+        assert_eq!(incoming.import_id, Some(12));
+        assert_eq!(incoming.received_ms, 1_700_000_000_000);
+        assert_eq!(String::from_utf8(encode_order(&incoming.order)).expect("text"), DOCUMENTED);
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored_and_escapes_understood() {
+        let body = br#"{"note":[[{}]],"order_code":"A\u0042","customer_id":1,"lines":[{"x":1,"product_id":1,"quantity":1,"unit_price":"1"}]}"#;
+        assert_eq!(Incoming::decode(&entry(&[(BODY, body)])).expect("valid").order.code().as_str(), "AB");
+    }
+
+    #[test]
+    fn what_is_not_an_order_is_refused_with_a_reason() {
+        assert_eq!(Incoming::decode(&entry(&[("data", b"{}")])).expect_err("refused").reason, DeadReason::NoBody);
+        assert_eq!(reason(&vec![b' '; BODY_BYTES_MAX + 1]), DeadReason::TooLarge);
+        for body in [
+            &b"not json"[..],
+            b"",
+            b"{}",
+            b"[]",
+            b"null",
+            b"\xff\xfe",
+            br#"{"order_code":"A","customer_id":"7","lines":[]}"#,
+            br#"{"order_code":"A","customer_id":1.5,"lines":[]}"#,
+            br#"{"order_code":"A","order_code":"B","customer_id":1,"lines":[]}"#,
+            br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":1,"unit_price":1.5}]}"#,
+            br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":4294967296,"unit_price":"1"}]}"#,
+            br#"{"order_code":"\ud800","customer_id":1,"lines":[]}"#,
+        ] {
+            assert_eq!(reason(body), DeadReason::Undecodable, "{}", String::from_utf8_lossy(body));
+        }
+        for body in [
+            &br#"{"order_code":"A","customer_id":1,"lines":[]}"#[..],
+            br#"{"order_code":"A\u0000","customer_id":1,"lines":[{"product_id":1,"quantity":1,"unit_price":"1"}]}"#,
+            br#"{"order_code":"A","customer_id":0,"lines":[{"product_id":1,"quantity":1,"unit_price":"1"}]}"#,
+            br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":0,"unit_price":"1"}]}"#,
+            br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":1,"unit_price":"1.005"}]}"#,
+        ] {
+            assert_eq!(reason(body), DeadReason::InvalidOrder, "{}", String::from_utf8_lossy(body));
+        }
+    }
+
+    #[test]
+    fn deep_json_is_refused_without_deep_recursion() {
+        let mut body = br#"{"x":"#.to_vec();
+        body.extend(std::iter::repeat_n(b'[', 100_000));
+        assert_eq!(reason(&body), DeadReason::Undecodable);
+    }
+}

@@ -1,0 +1,173 @@
+//! One step of the relay: events summed up into the fewest changes, applied in one script.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use chrono::{Days, NaiveDate, SecondsFormat};
+use redis::{Script, aio::MultiplexedConnection};
+use rustc_hash::FxHashMap;
+use serde::Serialize;
+
+use crate::{
+    domain::{Cents, EventKind},
+    store::{BoardEvent, PiecesSold},
+    streams::Error,
+    topology::{Keyspace, Leaderboard},
+};
+
+static APPLY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("apply.lua")));
+
+/// How many events stay in the events stream. Who reads more slowly finds the older ones in Postgres.
+pub(super) const EVENTS_KEPT: u32 = 100_000;
+
+/// How long the leaderboards of a day are kept.
+pub(super) const DAY_BOARDS_KEPT: Days = Days::new(90);
+
+/// An event as its readers see it.
+#[derive(Serialize)]
+struct EventBody<'a> {
+    seq: i64,
+    kind: EventKind,
+    order_code: &'a str,
+    customer_id: i64,
+    amount: Cents,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    /// The order's day in the KPIs.
+    day: NaiveDate,
+    at: String,
+}
+
+impl<'a> From<&'a BoardEvent> for EventBody<'a> {
+    fn from(event: &'a BoardEvent) -> Self {
+        Self {
+            seq: event.seq,
+            kind: event.kind,
+            order_code: &event.order_code,
+            customer_id: event.customer_id,
+            amount: Cents::new(event.amount_cents),
+            reason: event.failure_reason.as_deref(),
+            day: event.day,
+            at: event.at.to_rfc3339_opts(SecondsFormat::Micros, true),
+        }
+    }
+}
+
+/// What a run of events changes.
+pub(super) struct Change {
+    from: i64,
+    to: i64,
+    keys: Vec<String>,
+    bodies: Vec<String>,
+    hashes: Vec<(usize, &'static str, i64)>,
+    sets: Vec<(usize, i64, i64)>,
+    expiries: Vec<(usize, i64)>,
+}
+
+impl Change {
+    /// Sums up `events`, which follow on `cursor`, and the `pieces` that they sold.
+    pub(super) fn new(keys: &Keyspace, cursor: i64, events: &[BoardEvent], pieces: &[PiecesSold]) -> Self {
+        let mut kpis: BTreeMap<(NaiveDate, &'static str), i64> = BTreeMap::new();
+        let mut boards: FxHashMap<(Leaderboard, Option<NaiveDate>, i64), i64> = FxHashMap::default();
+        for event in events {
+            let (count, money, net) = match event.kind {
+                EventKind::Completed => (Some("completed"), Some("revenue_cents"), event.amount_cents),
+                EventKind::Failed => (Some("failed"), None, 0),
+                EventKind::Refunded => (None, Some("refunded_cents"), -event.amount_cents),
+            };
+            if let Some(field) = count {
+                *kpis.entry((event.day, field)).or_default() += 1;
+            }
+            if let Some(field) = money {
+                *kpis.entry((event.day, field)).or_default() += event.amount_cents;
+                for day in [None, Some(event.day)] {
+                    *boards.entry((Leaderboard::Customers, day, event.customer_id)).or_default() += net;
+                }
+            }
+        }
+        for sold in pieces {
+            for day in [None, Some(sold.day)] {
+                *boards.entry((Leaderboard::Products, day, sold.product_id)).or_default() += sold.pieces;
+            }
+        }
+
+        let mut index = KeyIndex::new(vec![keys.cursor(), keys.events()]);
+        let hashes = kpis.into_iter().map(|((day, field), by)| (index.of(keys.kpi(day)), field, by)).collect();
+        let mut expiries = BTreeMap::new();
+        let sets = boards
+            .into_iter()
+            .map(|((board, day, member), by)| {
+                let key = index.of(keys.leaderboard(board, day));
+                if let Some(day) = day {
+                    expiries.insert(key, expiry(day));
+                }
+                (key, member, by)
+            })
+            .collect();
+        Self {
+            from: cursor,
+            to: events.last().map_or(cursor, |event| event.seq),
+            keys: index.keys,
+            bodies: events
+                .iter()
+                .map(|event| serde_json::to_string(&EventBody::from(event)).expect("plain values are always JSON"))
+                .collect(),
+            hashes,
+            sets,
+            expiries: expiries.into_iter().collect(),
+        }
+    }
+
+    /// Applies it; `false` when the board stands elsewhere.
+    pub(super) async fn apply(&self, redis: &mut MultiplexedConnection) -> Result<bool, Error> {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(APPLY.get_hash()).arg(self.keys.len()).arg(&self.keys);
+        command.arg(self.from).arg(self.to).arg(EVENTS_KEPT);
+        command.arg(self.bodies.len()).arg(self.hashes.len()).arg(self.sets.len()).arg(self.expiries.len());
+        for body in &self.bodies {
+            command.arg(body);
+        }
+        for (key, field, by) in &self.hashes {
+            command.arg(*key).arg(*field).arg(*by);
+        }
+        for (key, member, by) in &self.sets {
+            command.arg(*key).arg(*member).arg(*by);
+        }
+        for (key, at) in &self.expiries {
+            command.arg(*key).arg(*at);
+        }
+        match command.query_async::<bool>(redis).await {
+            Err(error) if error.code() == Some("NOSCRIPT") => {
+                APPLY.load_async(redis).await?;
+                Ok(command.query_async(redis).await?)
+            }
+            reply => Ok(reply?),
+        }
+    }
+}
+
+/// The end of a day's leaderboards, in Unix seconds.
+fn expiry(day: NaiveDate) -> i64 {
+    let last = day.checked_add_days(DAY_BOARDS_KEPT).unwrap_or(NaiveDate::MAX);
+    last.and_time(chrono::NaiveTime::MIN).and_utc().timestamp()
+}
+
+/// Keys in the order of their first use, counted from 1 as Lua does.
+struct KeyIndex {
+    keys: Vec<String>,
+    places: FxHashMap<String, usize>,
+}
+
+impl KeyIndex {
+    fn new(keys: Vec<String>) -> Self {
+        Self { keys, places: FxHashMap::default() }
+    }
+
+    fn of(&mut self, key: String) -> usize {
+        if let Some(place) = self.places.get(&key) {
+            return *place;
+        }
+        self.keys.push(key.clone());
+        self.places.insert(key, self.keys.len());
+        self.keys.len()
+    }
+}

@@ -1,0 +1,160 @@
+//! Reading the board.
+
+use std::collections::BTreeMap;
+
+use chrono::NaiveDate;
+use redis::aio::MultiplexedConnection;
+
+use crate::{
+    store::DayFigures,
+    streams::Error,
+    topology::{Keyspace, Leaderboard},
+};
+
+/// KPIs and leaderboards as the relay has left them in Redis.
+#[derive(Debug, Clone)]
+pub struct Board {
+    keys: Keyspace,
+}
+
+/// Everything on the board at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BoardSnapshot {
+    /// The last event that it shows.
+    pub cursor: i64,
+    /// Hashes and sorted sets by the part of their key after the board's prefix; fields and members with their values.
+    pub values: BTreeMap<String, BTreeMap<String, i64>>,
+}
+
+impl Board {
+    /// The board under these keys.
+    pub fn new(keys: Keyspace) -> Self {
+        Self { keys }
+    }
+
+    /// The number of the last event that the board shows; `None` when there is no cursor.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn cursor(&self, redis: &mut MultiplexedConnection) -> Result<Option<i64>, Error> {
+        Ok(redis::cmd("GET").arg(self.keys.cursor()).query_async(redis).await?)
+    }
+
+    /// The figures of one UTC day.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn day(&self, redis: &mut MultiplexedConnection, day: NaiveDate) -> Result<DayFigures, Error> {
+        let values: BTreeMap<String, i64> = redis::cmd("HGETALL").arg(self.keys.kpi(day)).query_async(redis).await?;
+        let value = |field: &str| values.get(field).copied().unwrap_or(0);
+        Ok(DayFigures {
+            completed: value("completed"),
+            failed: value("failed"),
+            revenue_cents: value("revenue_cents"),
+            refunded_cents: value("refunded_cents"),
+        })
+    }
+
+    /// The first `top` of a leaderboard, best first: id and score.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn top(
+        &self,
+        redis: &mut MultiplexedConnection,
+        board: Leaderboard,
+        day: Option<NaiveDate>,
+        top: u32,
+    ) -> Result<Vec<(i64, i64)>, Error> {
+        let key = self.keys.leaderboard(board, day);
+        let scores: Vec<(i64, f64)> = redis::cmd("ZREVRANGE")
+            .arg(key)
+            .arg(0)
+            .arg(i64::from(top) - 1)
+            .arg("WITHSCORES")
+            .query_async(redis)
+            .await?;
+        Ok(scores.into_iter().map(|(member, score)| (member, exact(score))).collect())
+    }
+
+    /// Everything on the board, read in one transaction.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached, or a key is neither hash nor sorted set.
+    pub async fn snapshot(&self, redis: &mut MultiplexedConnection) -> Result<BoardSnapshot, Error> {
+        let prefix = self.keys.board_prefix();
+        let mut names: Vec<String> = self
+            .all_keys(redis)
+            .await?
+            .into_iter()
+            .filter_map(|key| key.strip_prefix(&prefix).map(ToOwned::to_owned))
+            .filter(|name| name.starts_with("kpi:") || name.starts_with("leaderboard:"))
+            .collect();
+        names.sort();
+
+        let mut pipeline = redis::pipe();
+        pipeline.atomic().cmd("GET").arg(self.keys.cursor());
+        for name in &names {
+            let key = format!("{prefix}{name}");
+            match name.starts_with("kpi:") {
+                true => pipeline.cmd("HGETALL").arg(key),
+                false => pipeline.cmd("ZRANGE").arg(key).arg(0).arg(-1).arg("WITHSCORES"),
+            };
+        }
+        let mut replies: Vec<redis::Value> = pipeline.query_async(redis).await?;
+        let tables = replies.split_off(1);
+        let cursor: Option<i64> = redis::from_redis_value(replies.swap_remove(0)).map_err(redis::RedisError::from)?;
+        let mut values = BTreeMap::new();
+        for (name, table) in names.into_iter().zip(tables) {
+            let table: BTreeMap<String, f64> = redis::from_redis_value(table).map_err(redis::RedisError::from)?;
+            values.insert(name, table.into_iter().map(|(member, score)| (member, exact(score))).collect());
+        }
+        Ok(BoardSnapshot { cursor: cursor.unwrap_or(0), values })
+    }
+
+    /// Deletes everything that can be rebuilt; how many keys. The events stream stays with the groups of its readers,
+    /// who will see the same numbers again.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn clear(&self, redis: &mut MultiplexedConnection) -> Result<usize, Error> {
+        let cursor = self.keys.cursor();
+        let mut keys = self.all_keys(redis).await?;
+        keys.retain(|key| *key != self.keys.events() && *key != cursor);
+        // The cursor goes last: an interrupted deletion is begun again.
+        keys.push(cursor);
+        for chunk in keys.chunks(500) {
+            redis::cmd("UNLINK").arg(chunk).exec_async(redis).await?;
+        }
+        Ok(keys.len() - 1)
+    }
+
+    async fn all_keys(&self, redis: &mut MultiplexedConnection) -> Result<Vec<String>, Error> {
+        let pattern = format!("{}*", self.keys.board_prefix());
+        let mut keys = Vec::new();
+        let mut cursor: u64 = 0;
+        loop {
+            let (next, page): (u64, Vec<String>) = redis::cmd("SCAN")
+                .arg(cursor)
+                .arg("MATCH")
+                .arg(&pattern)
+                .arg("COUNT")
+                .arg(1_000)
+                .query_async(redis)
+                .await?;
+            keys.extend(page);
+            if next == 0 {
+                keys.sort();
+                keys.dedup();
+                return Ok(keys);
+            }
+            cursor = next;
+        }
+    }
+}
+
+/// Scores are whole numbers below 2^53, which a double holds exactly.
+#[expect(clippy::cast_possible_truncation, reason = "whole numbers below 2^53")]
+fn exact(score: f64) -> i64 {
+    score as i64
+}

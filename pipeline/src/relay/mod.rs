@@ -1,0 +1,146 @@
+//! The relay: carries events from Postgres to the board in Redis — KPIs, leaderboards, the events stream.
+//!
+//! The cursor lives beside the data and moves in the same script, so a Redis that lost its last second lost both
+//! alike, and the relay goes on from there. From zero it *is* the rebuild.
+
+mod apply;
+mod board;
+
+pub use board::{Board, BoardSnapshot};
+
+use std::time::{Duration, Instant};
+
+use redis::aio::MultiplexedConnection;
+use sqlx::PgConnection;
+use tracing::{info, warn};
+
+use crate::{
+    retry,
+    shutdown::Shutdown,
+    store::{self, Store},
+    streams::{self, Redis},
+};
+
+/// Most events in one step.
+const STEP_EVENTS_MAX: i64 = 2_000;
+
+/// How long to rest when there was nothing to carry.
+const IDLE_WAIT: Duration = Duration::from_millis(50);
+
+/// How often a relay that is not the active one looks whether it may be.
+const STANDBY_WAIT: Duration = Duration::from_secs(1);
+
+/// Carries events while it is the one active relay.
+#[derive(Debug)]
+pub struct Relay {
+    store: Store,
+    redis: Redis,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum RelayError {
+    #[error("Postgres: {0}")]
+    Store(#[from] store::Error),
+    #[error("Redis: {0}")]
+    Streams(#[from] streams::Error),
+}
+
+impl From<sqlx::Error> for RelayError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl Relay {
+    /// A relay between these two.
+    pub fn new(store: Store, redis: Redis) -> Self {
+        Self { store, redis }
+    }
+
+    /// Carries events until the signal, through any number of lost connections.
+    pub async fn run(&self, shutdown: &Shutdown) {
+        let mut delays = retry::delays();
+        let mut outage: Option<Instant> = None;
+        while !shutdown.has_begun() {
+            let started = Instant::now();
+            let Err(error) = self.session(shutdown, &mut outage).await else { return };
+            if started.elapsed() > Duration::from_secs(10) {
+                delays = retry::delays();
+            }
+            if outage.is_none() {
+                outage = Some(Instant::now());
+                warn!(%error, "the relay lost a connection; connecting again until it is back");
+            }
+            shutdown.sleep(delays.next().unwrap_or_default()).await;
+        }
+    }
+
+    async fn session(&self, shutdown: &Shutdown, outage: &mut Option<Instant>) -> Result<(), RelayError> {
+        // Taken out of the pool: the lock lasts as long as this connection, and so must our belief in it.
+        let mut postgres = self.store.pool().acquire().await?.detach();
+        let mut redis = self.redis.connect().await?;
+        if outage.take().is_some() {
+            info!("the relay is connected again");
+        }
+        while !store::try_become_relay(&mut postgres).await? {
+            if !shutdown.sleep(STANDBY_WAIT).await {
+                return Ok(());
+            }
+        }
+        let mut cursor = self.start(&mut postgres, &mut redis).await?;
+        while !shutdown.has_begun() {
+            match self.step(&mut postgres, &mut redis, cursor).await? {
+                Step::Carried(to) => cursor = to,
+                Step::Idle => {
+                    shutdown.sleep(IDLE_WAIT).await;
+                }
+                Step::Moved => cursor = self.start(&mut postgres, &mut redis).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Where to go on. A board without a cursor, or ahead of Postgres, cannot be trusted and is built anew.
+    async fn start(&self, postgres: &mut PgConnection, redis: &mut MultiplexedConnection) -> Result<i64, RelayError> {
+        let board = Board::new(self.redis.keys().clone());
+        let last = store::last_event_seq(postgres).await?;
+        match board.cursor(redis).await? {
+            Some(cursor) if cursor <= last => Ok(cursor),
+            cursor => {
+                let keys = board.clear(redis).await?;
+                if keys > 0 {
+                    warn!(cursor, last, keys, "the board's cursor is missing or ahead of Postgres: building it anew");
+                }
+                Ok(0)
+            }
+        }
+    }
+
+    /// Carries the next events, if there are any.
+    async fn step(
+        &self,
+        postgres: &mut PgConnection,
+        redis: &mut MultiplexedConnection,
+        cursor: i64,
+    ) -> Result<Step, RelayError> {
+        let events = store::board_events_after(postgres, cursor, STEP_EVENTS_MAX).await?;
+        let Some(last) = events.last().map(|event| event.seq) else {
+            // Redis may have been emptied under us; looking costs one read per idle round.
+            let board = Board::new(self.redis.keys().clone());
+            let unmoved = board.cursor(redis).await?.unwrap_or(0) == cursor;
+            return Ok(if unmoved { Step::Idle } else { Step::Moved });
+        };
+        let pieces = store::pieces_sold_between(postgres, cursor, last).await?;
+        let change = apply::Change::new(self.redis.keys(), cursor, &events, &pieces);
+        Ok(if change.apply(redis).await? { Step::Carried(last) } else { Step::Moved })
+    }
+}
+
+enum Step {
+    /// The board now stands at this event.
+    Carried(i64),
+    /// Nothing to carry.
+    Idle,
+    /// The board stands elsewhere than we believed.
+    Moved,
+}

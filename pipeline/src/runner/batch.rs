@@ -1,0 +1,115 @@
+//! A batch between reading and hand-off: what could be decoded, and how each entry ended.
+
+use std::{borrow::Cow, ops::Range};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use crate::{
+    message::{BODY, DEAD_FIELDS_MAX, DeadReason, Entry, EntryId, Message, TRACEPARENT},
+    stage::Ending,
+    streams::HandOff,
+    topology::StageName,
+};
+
+/// Entries with their endings, as far as they are known.
+pub(super) struct Batch<M> {
+    entries: Vec<Entry>,
+    endings: Vec<Option<Ending>>,
+    messages: Vec<M>,
+    /// Which entry each message was read from.
+    origins: Vec<usize>,
+}
+
+impl<M: Message> Batch<M> {
+    /// Decodes what can be decoded; the rest has ended as dead letters.
+    pub(super) fn decode(entries: Vec<Entry>) -> Self {
+        let mut endings = vec![None; entries.len()];
+        let mut messages = Vec::with_capacity(entries.len());
+        let mut origins = Vec::with_capacity(entries.len());
+        for (index, entry) in entries.iter().enumerate() {
+            match M::decode(entry) {
+                Ok(message) => {
+                    messages.push(message);
+                    origins.push(index);
+                }
+                Err(error) => endings[index] = Some(Ending::Dead(error.reason, error.detail)),
+            }
+        }
+        Self { entries, endings, messages, origins }
+    }
+
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    pub(super) fn messages(&self) -> &[M] {
+        &self.messages
+    }
+
+    /// Records how a range of messages ended.
+    pub(super) fn end(&mut self, messages: Range<usize>, endings: Vec<Ending>) {
+        assert_eq!(messages.len(), endings.len(), "one ending per message");
+        for (origin, ending) in self.origins[messages].iter().zip(endings) {
+            self.endings[*origin] = Some(ending);
+        }
+    }
+
+    pub(super) fn count(&self, which: impl Fn(&Ending) -> bool) -> usize {
+        self.endings.iter().flatten().filter(|ending| which(ending)).count()
+    }
+
+    /// What the hand-off script is to do with each entry.
+    pub(super) fn into_hand_off(self, stage: StageName, stream: &str) -> Vec<(EntryId, HandOff)> {
+        self.entries
+            .into_iter()
+            .zip(self.endings)
+            .map(|(entry, ending)| {
+                let hand_off = match ending.expect("every entry has ended before its batch is handed off") {
+                    Ending::Done => HandOff::Done,
+                    Ending::Forward(to, message) => {
+                        let mut fields = vec![(BODY.as_bytes().to_vec(), message.encode())];
+                        if let Some(traceparent) = entry.field(TRACEPARENT) {
+                            fields.push((TRACEPARENT.as_bytes().to_vec(), traceparent.to_vec()));
+                        }
+                        HandOff::Forward { to, fields }
+                    }
+                    Ending::Dead(reason, error) => {
+                        return (entry.id, HandOff::Dead { fields: dead_letter(entry, stage, stream, reason, &error) });
+                    }
+                };
+                (entry.id, hand_off)
+            })
+            .collect()
+    }
+}
+
+/// The untouched fields of the original, then why and where it died. Ours come last, so that a reader who keeps one
+/// value per name keeps ours.
+fn dead_letter(
+    entry: Entry,
+    stage: StageName,
+    stream: &str,
+    reason: DeadReason,
+    error: &str,
+) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let now = Utc::now();
+    let added = i64::try_from(entry.id.ms).ok().and_then(DateTime::from_timestamp_millis).unwrap_or(now);
+    let time = |at: DateTime<Utc>| Cow::Owned(at.to_rfc3339_opts(SecondsFormat::Millis, true));
+    let cut = entry.fields.len().saturating_sub(DEAD_FIELDS_MAX);
+    let mut fields = entry.fields;
+    fields.truncate(DEAD_FIELDS_MAX);
+    let mut ours: Vec<(&str, Cow<'_, str>)> = vec![
+        ("reason", reason.as_str().into()),
+        ("error", error.into()),
+        ("stage", stage.as_str().into()),
+        ("source_stream", stream.into()),
+        ("source_id", entry.id.to_string().into()),
+        ("first_at", time(added)),
+        ("last_at", time(now)),
+    ];
+    if cut > 0 {
+        ours.push(("fields_cut", cut.to_string().into()));
+    }
+    fields.extend(ours.into_iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())));
+    fields
+}

@@ -1,0 +1,10 @@
+//! Drives the stages: read a batch, decode, process, hand off; again. All control flow lives here, once.
+
+mod batch;
+mod counters;
+mod worker;
+mod workers;
+
+pub use counters::{Counters, CountersSnapshot};
+pub use worker::Limits;
+pub use workers::{PipelineConfig, Workers};

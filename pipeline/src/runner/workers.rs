@@ -1,0 +1,128 @@
+//! All workers of one process: started together, stopped together.
+
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures::FutureExt;
+use tokio::task::JoinSet;
+use tracing::error;
+
+use super::{
+    Counters,
+    worker::{Limits, Worker},
+};
+use crate::{
+    gateway::Simulator,
+    relay::Relay,
+    shutdown::Shutdown,
+    stage::{Payment, Reservation, Settlement, Stage},
+    store::{self, Store},
+    streams::Redis,
+    topology::StageName,
+};
+
+/// Pause before a worker that panicked starts again.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct PipelineConfig {
+    /// Which stages.
+    pub stages: Vec<StageName>,
+    /// Whether to run the relay; of all that run, one at a time is active.
+    pub relay: bool,
+    /// Workers of each stage in each partition. One keeps the order of arrival for scarce stock.
+    pub workers_per_stage: u16,
+    /// Their bounds.
+    pub limits: Limits,
+    /// Who takes the money.
+    pub gateway: Simulator,
+}
+
+/// The workers of this process.
+#[derive(Debug)]
+pub struct Workers {
+    tasks: JoinSet<()>,
+    counters: BTreeMap<StageName, Arc<Counters>>,
+    shutdown: Shutdown,
+}
+
+impl Workers {
+    /// Starts them. They come to their end after `shutdown` is given.
+    ///
+    /// # Errors
+    /// When Postgres cannot tell how many partitions there are.
+    pub async fn start(
+        config: &PipelineConfig,
+        store: &Store,
+        redis: &Redis,
+        shutdown: &Shutdown,
+    ) -> Result<Self, store::Error> {
+        let mut workers = Self {
+            tasks: JoinSet::new(),
+            counters: config.stages.iter().map(|stage| (*stage, Arc::default())).collect(),
+            shutdown: shutdown.clone(),
+        };
+        let start = format!("{:x}", chrono::Utc::now().timestamp_micros());
+        for partition in 0..store.partitions().await? {
+            for &stage in &config.stages {
+                let spawn = Spawn { config, redis, partition, start: &start };
+                match stage {
+                    StageName::Reservation => {
+                        workers.spawn(&spawn, Arc::new(Reservation::new(store.clone(), partition)));
+                    }
+                    StageName::Payment => {
+                        workers.spawn(&spawn, Arc::new(Payment::new(store.clone(), config.gateway)));
+                    }
+                    StageName::Settlement => workers.spawn(&spawn, Arc::new(Settlement::new(store.clone()))),
+                }
+            }
+        }
+        if config.relay {
+            let relay = Relay::new(store.clone(), redis.clone());
+            let shutdown = shutdown.clone();
+            workers.tasks.spawn(async move { relay.run(&shutdown).await });
+        }
+        Ok(workers)
+    }
+
+    fn spawn<S: Stage + 'static>(&mut self, spawn: &Spawn<'_>, stage: Arc<S>) {
+        let host = nix::unistd::gethostname().unwrap_or_default();
+        for number in 0..spawn.config.workers_per_stage {
+            let worker = Worker {
+                stage: Arc::clone(&stage),
+                redis: spawn.redis.clone(),
+                partition: spawn.partition,
+                name: format!("{}:{}:{}:{number}", host.to_string_lossy(), std::process::id(), spawn.start),
+                limits: spawn.config.limits,
+                counters: Arc::clone(&self.counters[&S::NAME]),
+                shutdown: self.shutdown.clone(),
+            };
+            self.tasks.spawn(async move {
+                // A stage must not fall silent: after a panic the worker starts again and finds its batch pending.
+                while AssertUnwindSafe(worker.run()).catch_unwind().await.is_err() {
+                    error!(stage = %worker.stage_name(), "a worker panicked and starts again");
+                    worker.shutdown.sleep(AFTER_PANIC).await;
+                }
+            });
+        }
+    }
+
+    /// What each stage has done.
+    pub fn counters(&self) -> &BTreeMap<StageName, Arc<Counters>> {
+        &self.counters
+    }
+
+    /// Gives the signal and waits for the batches in hand, up to `deadline`; whether all came to their end.
+    pub async fn stop(mut self, deadline: Duration) -> bool {
+        self.shutdown.begin();
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        tokio::time::timeout(deadline, all).await.is_ok()
+    }
+}
+
+struct Spawn<'a> {
+    config: &'a PipelineConfig,
+    redis: &'a Redis,
+    partition: u16,
+    start: &'a str,
+}

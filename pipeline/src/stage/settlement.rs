@@ -1,0 +1,149 @@
+//! Settlement: completes paid orders and releases the stock of the others.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use sqlx::PgConnection;
+
+use super::{Ending, Stage};
+use crate::{
+    domain::{EventKind, FailureReason, OrderId, OrderStatus, PaymentStatus},
+    message::{DeadReason, OrderRef},
+    store::{self, SettleableOrder, Store},
+    topology::StageName,
+};
+
+/// The last stage.
+#[derive(Debug)]
+pub struct Settlement {
+    store: Store,
+}
+
+/// What a message calls for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decision {
+    /// Completed, or failed for a reason.
+    Settle(Option<FailureReason>),
+    /// The order has reached its end before, or waits for a callback.
+    Nothing,
+    /// The order is earlier than this message expects (Postgres lost the payment): to payment again.
+    Redrive,
+    /// Postgres does not have the order.
+    Unknown,
+}
+
+impl Settlement {
+    /// The stage.
+    pub fn new(store: Store) -> Self {
+        Self { store }
+    }
+}
+
+impl Stage for Settlement {
+    type Message = OrderRef;
+
+    const NAME: StageName = StageName::Settlement;
+
+    async fn process(&self, batch: &[OrderRef]) -> Result<Vec<Ending>, store::Error> {
+        let ids: Vec<i64> = batch.iter().map(|message| message.order_id.0).collect();
+        let mut transaction = self.store.begin().await?;
+        let orders = store::lock_orders_in_id_order(&mut transaction, &ids).await?;
+        let decisions: Vec<Decision> = batch.iter().map(|message| decide(orders.get(&message.order_id))).collect();
+        save(&mut transaction, batch, &decisions, &orders).await?;
+        transaction.commit().await?;
+        Ok(batch.iter().zip(decisions).map(|(message, decision)| ending(message, decision)).collect())
+    }
+}
+
+fn decide(order: Option<&SettleableOrder>) -> Decision {
+    let Some(order) = order else { return Decision::Unknown };
+    match (order.status, order.payment) {
+        (OrderStatus::Completed | OrderStatus::Failed, _) => Decision::Nothing,
+        (OrderStatus::Reserved | OrderStatus::Paying, payment) => match payment {
+            Some(PaymentStatus::Approved) => Decision::Settle(None),
+            Some(PaymentStatus::Declined) => Decision::Settle(Some(FailureReason::PaymentDeclined)),
+            Some(PaymentStatus::Expired) => Decision::Settle(Some(FailureReason::PaymentExpired)),
+            Some(PaymentStatus::Pending) => Decision::Nothing,
+            None => Decision::Redrive,
+        },
+    }
+}
+
+async fn save(
+    connection: &mut PgConnection,
+    batch: &[OrderRef],
+    decisions: &[Decision],
+    orders: &FxHashMap<OrderId, SettleableOrder>,
+) -> Result<(), store::Error> {
+    // The same order may stand in a batch twice; its stock moves once.
+    let mut seen = FxHashSet::default();
+    let ended: Vec<(OrderId, Option<FailureReason>)> = batch
+        .iter()
+        .zip(decisions)
+        .filter_map(|(message, decision)| match decision {
+            Decision::Settle(failure) => Some((message.order_id, *failure)),
+            Decision::Nothing | Decision::Redrive | Decision::Unknown => None,
+        })
+        .filter(|(id, _)| seen.insert(*id))
+        .collect();
+    if ended.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<i64> = ended.iter().map(|(id, _)| id.0).collect();
+    let failures: Vec<Option<FailureReason>> = ended.iter().map(|(_, failure)| *failure).collect();
+    let completed: Vec<bool> = failures.iter().map(Option::is_none).collect();
+    store::mark_settled(connection, &ids, &failures).await?;
+    store::release_held_stock(connection, &ids, &completed).await?;
+
+    let order_ids: Vec<OrderId> = ended.iter().map(|(id, _)| *id).collect();
+    let amounts: Vec<i64> = order_ids.iter().map(|id| orders[id].total.get()).collect();
+    let kinds: Vec<EventKind> =
+        completed.iter().map(|&completed| if completed { EventKind::Completed } else { EventKind::Failed }).collect();
+    store::append_events(connection, &order_ids, &kinds, &amounts).await
+}
+
+fn ending(message: &OrderRef, decision: Decision) -> Ending {
+    match decision {
+        Decision::Settle(_) | Decision::Nothing => Ending::Done,
+        Decision::Redrive => Ending::Forward(StageName::Payment, message.clone()),
+        Decision::Unknown => Ending::Dead(
+            DeadReason::UnknownOrder,
+            format!(
+                "Postgres has no order {} ({}): was it restored to an older state?",
+                message.order_id, message.order_code
+            ),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Cents;
+
+    #[test]
+    fn an_order_ends_as_its_payment_says_and_only_once() {
+        let declined = Decision::Settle(Some(FailureReason::PaymentDeclined));
+        let expired = Decision::Settle(Some(FailureReason::PaymentExpired));
+        let table = [
+            (OrderStatus::Reserved, Some(PaymentStatus::Approved), Decision::Settle(None)),
+            (OrderStatus::Reserved, Some(PaymentStatus::Declined), declined),
+            (OrderStatus::Paying, Some(PaymentStatus::Approved), Decision::Settle(None)),
+            (OrderStatus::Paying, Some(PaymentStatus::Expired), expired),
+            (OrderStatus::Paying, Some(PaymentStatus::Pending), Decision::Nothing),
+            (OrderStatus::Completed, Some(PaymentStatus::Approved), Decision::Nothing),
+            (OrderStatus::Failed, Some(PaymentStatus::Declined), Decision::Nothing),
+            (OrderStatus::Failed, Some(PaymentStatus::Approved), Decision::Nothing),
+        ];
+        for (status, payment, expected) in table {
+            let order = SettleableOrder { status, total: Cents::new(1), payment };
+            assert_eq!(decide(Some(&order)), expected, "{status} {payment:?}");
+        }
+        assert_eq!(decide(None), Decision::Unknown);
+    }
+
+    #[test]
+    fn a_message_for_an_unpaid_order_goes_back_to_payment() {
+        let order = SettleableOrder { status: OrderStatus::Reserved, total: Cents::new(1), payment: None };
+        let message = OrderRef { order_id: OrderId(1), order_code: "A".to_owned() };
+        assert_eq!(ending(&message, decide(Some(&order))), Ending::Forward(StageName::Payment, message.clone()));
+    }
+}

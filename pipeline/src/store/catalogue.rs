@@ -1,0 +1,84 @@
+//! Products and customers: loaded, never invented by an order.
+
+use sqlx::PgPool;
+
+use super::Error;
+
+/// A product of the catalogue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Product {
+    /// Its id.
+    pub id: i64,
+    /// Its article number, unique.
+    pub sku: String,
+    /// Its name.
+    pub name: String,
+    /// Its price in the catalogue, in minor units. An order brings the price that it was sold at.
+    pub unit_price_cents: i64,
+    /// Pieces on hand.
+    pub stock: i64,
+}
+
+/// Inserts or updates products. The stock given is what is on hand now: the difference to what was on hand counts as
+/// received. Each id may stand in the batch once.
+///
+/// # Errors
+/// Class 23 when the stock is less than what open orders hold, or an article number is taken.
+pub async fn upsert_products(pool: &PgPool, products: &[Product]) -> Result<(), Error> {
+    let ids: Vec<i64> = products.iter().map(|product| product.id).collect();
+    let skus: Vec<&str> = products.iter().map(|product| product.sku.as_str()).collect();
+    let names: Vec<&str> = products.iter().map(|product| product.name.as_str()).collect();
+    let prices: Vec<i64> = products.iter().map(|product| product.unit_price_cents).collect();
+    let stocks: Vec<i64> = products.iter().map(|product| product.stock).collect();
+    sqlx::query!(
+        "INSERT INTO products AS known (id, sku, name, unit_price_cents, stock, received)
+         SELECT id, sku, name, unit_price_cents, stock, stock
+         FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::bigint[])
+              AS new (id, sku, name, unit_price_cents, stock)
+         ORDER BY id
+         ON CONFLICT (id) DO UPDATE
+         SET sku = excluded.sku, name = excluded.name, unit_price_cents = excluded.unit_price_cents,
+             received = known.received + excluded.stock - known.stock, stock = excluded.stock",
+        &ids,
+        &skus as &[&str],
+        &names as &[&str],
+        &prices,
+        &stocks,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// A customer of the catalogue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Customer {
+    /// Their id.
+    pub id: i64,
+    /// Their name.
+    pub name: String,
+    /// Where they are written to.
+    pub email: String,
+}
+
+/// Inserts or updates customers. Each id may stand in the batch once.
+///
+/// # Errors
+/// As any statement.
+pub async fn upsert_customers(pool: &PgPool, customers: &[Customer]) -> Result<(), Error> {
+    let ids: Vec<i64> = customers.iter().map(|customer| customer.id).collect();
+    let names: Vec<&str> = customers.iter().map(|customer| customer.name.as_str()).collect();
+    let emails: Vec<&str> = customers.iter().map(|customer| customer.email.as_str()).collect();
+    sqlx::query!(
+        "INSERT INTO customers (id, name, email)
+         SELECT id, name, email FROM unnest($1::bigint[], $2::text[], $3::text[]) AS new (id, name, email)
+         ORDER BY id
+         ON CONFLICT (id) DO UPDATE SET name = excluded.name, email = excluded.email",
+        &ids,
+        &names as &[&str],
+        &emails as &[&str],
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! How to reach Postgres, and with which settings.
+
+use std::{str::FromStr, time::Duration};
+
+use sqlx::{
+    PgPool, Postgres, Transaction,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use super::Error;
+
+/// A pool of connections to one database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: PgPool,
+}
+
+/// Who uses the connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerSettings {
+    /// Stages and the relay: every statement finds its rows by key.
+    Worker,
+    /// Reports and the audit: plans by statistics, no limit on time.
+    Report,
+}
+
+impl WorkerSettings {
+    fn options(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            // Every worker statement is a look-up by key, but plans made while a table is empty read it whole for as
+            // long as they are kept. These settings leave the one right plan, whatever the statistics say.
+            Self::Worker => &[
+                ("enable_seqscan", "off"),
+                ("enable_hashjoin", "off"),
+                ("enable_mergejoin", "off"),
+                ("plan_cache_mode", "force_generic_plan"),
+                ("jit", "off"),
+                ("synchronous_commit", "on"),
+                ("statement_timeout", "30s"),
+                ("lock_timeout", "10s"),
+                ("idle_in_transaction_session_timeout", "30s"),
+            ],
+            Self::Report => &[("jit", "off"), ("idle_in_transaction_session_timeout", "10min")],
+        }
+    }
+}
+
+impl Store {
+    /// Up to `connections` connections, opened when needed, to the database at `url`.
+    ///
+    /// # Errors
+    /// When the URL cannot be read. Nothing is connected yet.
+    pub fn new(url: &str, settings: WorkerSettings, connections: u32) -> Result<Self, Error> {
+        let options = PgConnectOptions::from_str(url)?.options(settings.options().iter().copied());
+        let options = match options.get_application_name() {
+            Some(_) => options,
+            None => options.application_name("orderstream"),
+        };
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(Duration::from_secs(10))
+            // A check before each use costs a round trip; a dead connection fails its first statement and is replaced.
+            .test_before_acquire(false)
+            .connect_lazy_with(options);
+        Ok(Self { pool })
+    }
+
+    /// The pool itself, for statements of one's own.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Starts a transaction. The future must run to its end: dropped half-way, it would leave a connection with an
+    /// open transaction in the pool.
+    ///
+    /// # Errors
+    /// When no connection can be had within ten seconds.
+    pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, Error> {
+        Ok(self.pool.begin().await?)
+    }
+
+    /// Brings the schema up to this version; harmless when it is.
+    ///
+    /// # Errors
+    /// When Postgres cannot be reached, or a migration fails.
+    pub async fn migrate(&self) -> Result<(), Error> {
+        Ok(sqlx::migrate!("../migrations").run(&self.pool).await?)
+    }
+
+    /// How many partitions this installation has.
+    ///
+    /// # Errors
+    /// When Postgres cannot be reached or the schema is missing.
+    pub async fn partitions(&self) -> Result<u16, Error> {
+        let value =
+            sqlx::query_scalar!("SELECT value FROM settings WHERE key = 'partitions'").fetch_one(&self.pool).await?;
+        Ok(value.parse().unwrap_or(1))
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}

@@ -1,0 +1,63 @@
+//! What a failed statement means to whoever ran it.
+
+/// What to do about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The values themselves were refused (SQLSTATE class 22 or 23): the same batch will fail again, its good part
+    /// will not.
+    Values,
+    /// Another transaction was in the way (deadlock, serialization, a row that appeared meanwhile): again, at once.
+    Contention,
+    /// Postgres is away, full, restarting, or not as expected: again, for as long as it takes.
+    Unavailable,
+}
+
+/// A failed statement.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What Postgres, or the way to it, answered.
+    #[error(transparent)]
+    Sql(#[from] sqlx::Error),
+    /// A migration failed.
+    #[error(transparent)]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// Another worker inserted some of the orders between our look and our insert.
+    #[error("another worker inserted some of these orders at the same time")]
+    Raced,
+    /// A row holds a word that this version does not know.
+    #[error(transparent)]
+    UnknownWord(#[from] crate::domain::UnknownWord),
+}
+
+impl Error {
+    /// What to do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Raced => ErrorKind::Contention,
+            Self::Sql(sqlx::Error::Database(error)) => match error.code().as_deref() {
+                Some("40001" | "40P01" | "55P03") => ErrorKind::Contention,
+                Some(code) if code.starts_with("22") || code.starts_with("23") => ErrorKind::Values,
+                _ => ErrorKind::Unavailable,
+            },
+            // Values that cannot even be encoded.
+            Self::Sql(sqlx::Error::Encode(_)) => ErrorKind::Values,
+            Self::Sql(_) | Self::Migrate(_) | Self::UnknownWord(_) => ErrorKind::Unavailable,
+        }
+    }
+
+    /// Whether no connection could be had.
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Sql(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Tls(_)) => true,
+            Self::Sql(sqlx::Error::Database(error)) => {
+                error.code().is_some_and(|code| code.starts_with("08") || code.starts_with("57P"))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the schema is missing: `orderstream migrate` has not been run.
+    pub fn is_schema_missing(&self) -> bool {
+        matches!(self, Self::Sql(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01"))
+    }
+}

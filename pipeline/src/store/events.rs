@@ -1,0 +1,228 @@
+//! The gap-free record of what happened, and the figures that follow from it.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use sqlx::PgConnection;
+
+use super::Error;
+use crate::domain::{EventKind, OrderId};
+
+/// The advisory lock that the one relay of a database holds. Any constant does; this one spells "relay".
+const RELAY_LOCK: i64 = 0x72_65_6c_61_79;
+
+/// Appends events in the order of the arrays. Takes the counter's lock and keeps it until the transaction ends, so
+/// this must be the transaction's last statement.
+///
+/// # Errors
+/// As any statement.
+pub async fn append_events(
+    connection: &mut PgConnection,
+    orders: &[OrderId],
+    kinds: &[EventKind],
+    amounts: &[i64],
+) -> Result<(), Error> {
+    let orders: Vec<i64> = orders.iter().map(|id| id.0).collect();
+    let kinds: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+    sqlx::query!(
+        "WITH counter AS (
+             UPDATE event_counter SET last_seq = last_seq + cardinality($1::bigint[])
+             RETURNING last_seq - cardinality($1::bigint[]) AS before
+         )
+         INSERT INTO events (seq, order_id, kind, amount_cents)
+         SELECT counter.before + new.n, new.order_id, new.kind, new.amount_cents
+         FROM counter, unnest($1::bigint[], $2::text[], $3::bigint[]) WITH ORDINALITY
+              AS new (order_id, kind, amount_cents, n)",
+        &orders,
+        &kinds as &[&str],
+        amounts,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The number of the last event; 0 before the first.
+///
+/// # Errors
+/// As any statement.
+pub async fn last_event_seq(connection: &mut PgConnection) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar!("SELECT last_seq FROM event_counter").fetch_one(connection).await?)
+}
+
+/// Tries to take the lock of the one relay; it is kept until this connection ends.
+///
+/// # Errors
+/// As any statement.
+pub async fn try_become_relay(connection: &mut PgConnection) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1) AS "ours!""#, RELAY_LOCK).fetch_one(connection).await?)
+}
+
+/// An event with what the board and its readers need to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoardEvent {
+    /// Its number.
+    pub seq: i64,
+    /// What happened.
+    pub kind: EventKind,
+    /// Minor units.
+    pub amount_cents: i64,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Whose order.
+    pub customer_id: i64,
+    /// Which order.
+    pub order_code: String,
+    /// Why it failed, if it did.
+    pub failure_reason: Option<String>,
+    /// The UTC day on which the order was created.
+    pub day: NaiveDate,
+}
+
+/// Up to `limit` events after `seq`, in sequence.
+///
+/// # Errors
+/// As any statement.
+pub async fn board_events_after(connection: &mut PgConnection, seq: i64, limit: i64) -> Result<Vec<BoardEvent>, Error> {
+    let rows = sqlx::query!(
+        r#"SELECT e.seq, e.kind, e.amount_cents, e.at, o.customer_id, o.code, o.failure_reason,
+                  (o.created_at AT TIME ZONE 'UTC')::date AS "day!"
+           FROM events e JOIN orders o ON o.id = e.order_id
+           WHERE e.seq > $1 AND e.seq <= $1 + $2
+           ORDER BY e.seq"#,
+        seq,
+        limit
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(BoardEvent {
+                seq: row.seq,
+                kind: row.kind.parse()?,
+                amount_cents: row.amount_cents,
+                at: row.at,
+                customer_id: row.customer_id,
+                order_code: row.code,
+                failure_reason: row.failure_reason,
+                day: row.day,
+            })
+        })
+        .collect()
+}
+
+/// Pieces of a product in orders that completed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PiecesSold {
+    /// The UTC day on which the orders were created.
+    pub day: NaiveDate,
+    /// Which product.
+    pub product_id: i64,
+    /// How many.
+    pub pieces: i64,
+}
+
+/// What the orders whose events lie after `after` and up to `up_to` sold, by day and product.
+///
+/// # Errors
+/// As any statement.
+pub async fn pieces_sold_between(
+    connection: &mut PgConnection,
+    after: i64,
+    up_to: i64,
+) -> Result<Vec<PiecesSold>, Error> {
+    Ok(sqlx::query_as!(
+        PiecesSold,
+        r#"SELECT (o.created_at AT TIME ZONE 'UTC')::date AS "day!", l.product_id,
+                  sum(l.quantity)::bigint AS "pieces!"
+           FROM events e
+           JOIN orders o ON o.id = e.order_id
+           JOIN order_lines l ON l.order_id = e.order_id
+           WHERE e.seq > $1 AND e.seq <= $2 AND e.kind = 'completed'
+           GROUP BY 1, 2"#,
+        after,
+        up_to
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// What all orders sold up to an event, by day and product.
+///
+/// # Errors
+/// As any statement.
+pub async fn pieces_sold(connection: &mut PgConnection, up_to: i64) -> Result<Vec<PiecesSold>, Error> {
+    pieces_sold_between(connection, 0, up_to).await
+}
+
+/// The figures of one UTC day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct DayFigures {
+    /// Orders of the day that completed.
+    pub completed: i64,
+    /// Orders of the day that failed.
+    pub failed: i64,
+    /// Totals of the completed ones, in minor units.
+    pub revenue_cents: i64,
+    /// Given back of those, in minor units.
+    pub refunded_cents: i64,
+}
+
+/// The figures of every day, recomputed from the events up to a number.
+///
+/// # Errors
+/// As any statement.
+pub async fn day_figures(connection: &mut PgConnection, up_to: i64) -> Result<Vec<(NaiveDate, DayFigures)>, Error> {
+    let rows = sqlx::query!(
+        r#"SELECT (o.created_at AT TIME ZONE 'UTC')::date AS "day!",
+                  count(*) FILTER (WHERE e.kind = 'completed') AS "completed!",
+                  count(*) FILTER (WHERE e.kind = 'failed') AS "failed!",
+                  coalesce(sum(e.amount_cents) FILTER (WHERE e.kind = 'completed'), 0)::bigint AS "revenue_cents!",
+                  coalesce(sum(e.amount_cents) FILTER (WHERE e.kind = 'refunded'), 0)::bigint AS "refunded_cents!"
+           FROM events e JOIN orders o ON o.id = e.order_id
+           WHERE e.seq <= $1
+           GROUP BY 1 ORDER BY 1"#,
+        up_to
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let figures = DayFigures {
+                completed: row.completed,
+                failed: row.failed,
+                revenue_cents: row.revenue_cents,
+                refunded_cents: row.refunded_cents,
+            };
+            (row.day, figures)
+        })
+        .collect())
+}
+
+/// What a customer's orders of one day brought in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CustomerRevenue {
+    /// The UTC day on which the orders were created.
+    pub day: NaiveDate,
+    /// Who.
+    pub customer_id: i64,
+    /// Minor units, net of refunds.
+    pub cents: i64,
+}
+
+/// Revenue by day and customer, recomputed from the events up to a number.
+///
+/// # Errors
+/// As any statement.
+pub async fn customer_revenue(connection: &mut PgConnection, up_to: i64) -> Result<Vec<CustomerRevenue>, Error> {
+    Ok(sqlx::query_as!(
+        CustomerRevenue,
+        r#"SELECT (o.created_at AT TIME ZONE 'UTC')::date AS "day!", o.customer_id,
+                  sum(CASE e.kind WHEN 'completed' THEN e.amount_cents ELSE -e.amount_cents END)::bigint AS "cents!"
+           FROM events e JOIN orders o ON o.id = e.order_id
+           WHERE e.seq <= $1 AND e.kind IN ('completed', 'refunded')
+           GROUP BY 1, 2"#,
+        up_to
+    )
+    .fetch_all(connection)
+    .await?)
+}

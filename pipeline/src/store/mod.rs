@@ -1,0 +1,33 @@
+//! Everything that is kept in Postgres: all SQL of the project stands below this module.
+//!
+//! Functions say what they do to rows. Those of the stages take whole batches as arrays, so that a batch costs a
+//! handful of statements whatever its size. **Lock order**, everywhere: existing orders by id, then products by id, then
+//! the event counter. A reservation locks no existing order; its new ones nobody else can see.
+
+mod catalogue;
+mod connection;
+mod error;
+mod events;
+mod imports;
+mod orders;
+mod payments;
+mod reservations;
+mod settlements;
+mod stock;
+
+pub use catalogue::{Customer, Product, upsert_customers, upsert_products};
+pub use connection::{Store, WorkerSettings};
+pub use error::{Error, ErrorKind};
+pub use events::{
+    BoardEvent, CustomerRevenue, DayFigures, PiecesSold, append_events, board_events_after, customer_revenue,
+    day_figures, last_event_seq, pieces_sold, pieces_sold_between, try_become_relay,
+};
+pub use imports::{ImportOutcome, KnownOrder, known_orders, note_import_status, start_import};
+pub use orders::{
+    EventRow, OrderDetail, OrderFilter, OrderLine, OrderSummary, PaymentRow, RefundRow, StateCount, find_order,
+    list_orders, state_counts,
+};
+pub use payments::{NewPayments, PayableOrder, insert_payments, payable_orders};
+pub use reservations::{ExistingOrder, NewOrders, draw_order_ids, insert_orders, known_customers, orders_by_code};
+pub use settlements::{SettleableOrder, lock_orders_in_id_order, mark_settled, release_held_stock};
+pub use stock::{add_reserved, lock_products_in_id_order};

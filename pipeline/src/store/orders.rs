@@ -1,0 +1,294 @@
+//! Looking at orders.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::PgPool;
+
+use super::Error;
+use crate::domain::{Cents, FailureReason, OrderStatus};
+
+/// One order in a list.
+#[derive(Debug, Clone, Serialize)]
+pub struct OrderSummary {
+    /// Our number; the list is sorted by it, newest first.
+    pub id: i64,
+    /// The outside's name.
+    pub code: String,
+    /// Who ordered.
+    pub customer_id: i64,
+    /// Where it stands.
+    pub status: String,
+    /// Why it failed, if it did.
+    pub failure_reason: Option<String>,
+    /// The sum of its lines.
+    pub total: Cents,
+    /// When it was taken in.
+    pub created_at: DateTime<Utc>,
+    /// When it reached its end.
+    pub settled_at: Option<DateTime<Utc>>,
+}
+
+/// Which orders to list.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OrderFilter {
+    /// Only those that stand here.
+    pub status: Option<OrderStatus>,
+    /// Only those that failed for this reason.
+    pub reason: Option<FailureReason>,
+    /// Only those taken in at or after this instant.
+    pub since: Option<DateTime<Utc>>,
+    /// Only those with a smaller number: the last one of the page before.
+    pub before_id: Option<i64>,
+}
+
+/// A page of orders, newest first.
+///
+/// # Errors
+/// As any statement.
+pub async fn list_orders(pool: &PgPool, filter: OrderFilter, limit: i64) -> Result<Vec<OrderSummary>, Error> {
+    let rows = sqlx::query!(
+        "SELECT id, code, customer_id, status, failure_reason, total_cents, created_at, settled_at
+         FROM orders
+         WHERE id < coalesce($1, 9223372036854775807)
+           AND ($2::text IS NULL OR status = $2)
+           AND ($3::text IS NULL OR failure_reason = $3)
+           AND ($4::timestamptz IS NULL OR created_at >= $4)
+         ORDER BY id DESC LIMIT $5",
+        filter.before_id,
+        filter.status.map(OrderStatus::as_str),
+        filter.reason.map(FailureReason::as_str),
+        filter.since,
+        limit,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| OrderSummary {
+            id: row.id,
+            code: row.code,
+            customer_id: row.customer_id,
+            status: row.status,
+            failure_reason: row.failure_reason,
+            total: Cents::new(row.total_cents),
+            created_at: row.created_at,
+            settled_at: row.settled_at,
+        })
+        .collect())
+}
+
+/// An order with all that belongs to it.
+#[derive(Debug, Clone, Serialize)]
+pub struct OrderDetail {
+    /// The order.
+    #[serde(flatten)]
+    pub order: OrderSummary,
+    /// Given back so far.
+    pub refunded: Cents,
+    /// The partition that it came in by.
+    pub partition: i16,
+    /// The import that brought it.
+    pub import_id: Option<i64>,
+    /// When its message entered the stream, by the clock of Redis.
+    pub received_at: DateTime<Utc>,
+    /// Its lines in sequence.
+    pub lines: Vec<OrderLine>,
+    /// Its payment attempts in sequence.
+    pub payments: Vec<PaymentRow>,
+    /// Its refunds in sequence.
+    pub refunds: Vec<RefundRow>,
+    /// The events that it caused, in sequence.
+    pub events: Vec<EventRow>,
+}
+
+/// A line of an order.
+#[derive(Debug, Clone, Serialize)]
+pub struct OrderLine {
+    /// 1, 2, …
+    pub line: i16,
+    /// Which product.
+    pub product_id: i64,
+    /// Its name, if the catalogue has it.
+    pub product: Option<String>,
+    /// How many pieces.
+    pub quantity: i32,
+    /// Price of one.
+    pub unit_price: Cents,
+}
+
+/// An attempt to be paid.
+#[derive(Debug, Clone, Serialize)]
+pub struct PaymentRow {
+    /// 1, 2, …
+    pub attempt: i16,
+    /// The answer.
+    pub status: String,
+    /// How much was asked.
+    pub amount: Cents,
+    /// Who was asked.
+    pub gateway: String,
+    /// When the answer was stored.
+    pub created_at: DateTime<Utc>,
+}
+
+/// Money given back, or meant to be.
+#[derive(Debug, Clone, Serialize)]
+pub struct RefundRow {
+    /// The key by which it was asked for.
+    pub key: String,
+    /// How much.
+    pub amount: Cents,
+    /// Where it stands.
+    pub status: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// When it was asked for.
+    pub created_at: DateTime<Utc>,
+}
+
+/// Something that happened to an order.
+#[derive(Debug, Clone, Serialize)]
+pub struct EventRow {
+    /// Its number.
+    pub seq: i64,
+    /// What.
+    pub kind: String,
+    /// Minor units as money.
+    pub amount: Cents,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// The order with this code.
+///
+/// # Errors
+/// As any statement.
+pub async fn find_order(pool: &PgPool, code: &str) -> Result<Option<OrderDetail>, Error> {
+    let Some(row) = sqlx::query!(
+        "SELECT id, code, customer_id, status, failure_reason, total_cents, refunded_cents, partition, import_id,
+                received_at, created_at, settled_at
+         FROM orders WHERE code = $1",
+        code
+    )
+    .fetch_optional(pool)
+    .await?
+    else {
+        return Ok(None);
+    };
+    let lines = sqlx::query!(
+        r#"SELECT l.line, l.product_id, p.name AS "product?", l.quantity, l.unit_price_cents
+           FROM order_lines l LEFT JOIN products p ON p.id = l.product_id
+           WHERE l.order_id = $1 ORDER BY l.line"#,
+        row.id
+    )
+    .fetch_all(pool)
+    .await?
+    .into_iter()
+    .map(|line| OrderLine {
+        line: line.line,
+        product_id: line.product_id,
+        product: line.product,
+        quantity: line.quantity,
+        unit_price: Cents::new(line.unit_price_cents),
+    })
+    .collect();
+    let payments = sqlx::query!(
+        "SELECT attempt, status, amount_cents, gateway, created_at FROM payments WHERE order_id = $1 ORDER BY attempt",
+        row.id
+    )
+    .fetch_all(pool)
+    .await?
+    .into_iter()
+    .map(|payment| PaymentRow {
+        attempt: payment.attempt,
+        status: payment.status,
+        amount: Cents::new(payment.amount_cents),
+        gateway: payment.gateway,
+        created_at: payment.created_at,
+    })
+    .collect();
+    let refunds = sqlx::query!(
+        "SELECT key, amount_cents, status, reason, created_at FROM refunds WHERE order_id = $1 ORDER BY created_at",
+        row.id
+    )
+    .fetch_all(pool)
+    .await?
+    .into_iter()
+    .map(|refund| RefundRow {
+        key: refund.key,
+        amount: Cents::new(refund.amount_cents),
+        status: refund.status,
+        reason: refund.reason,
+        created_at: refund.created_at,
+    })
+    .collect();
+    let events =
+        sqlx::query!("SELECT seq, kind, amount_cents, at FROM events WHERE order_id = $1 ORDER BY seq", row.id)
+            .fetch_all(pool)
+            .await?
+            .into_iter()
+            .map(|event| EventRow {
+                seq: event.seq,
+                kind: event.kind,
+                amount: Cents::new(event.amount_cents),
+                at: event.at,
+            })
+            .collect();
+    Ok(Some(OrderDetail {
+        order: OrderSummary {
+            id: row.id,
+            code: row.code,
+            customer_id: row.customer_id,
+            status: row.status,
+            failure_reason: row.failure_reason,
+            total: Cents::new(row.total_cents),
+            created_at: row.created_at,
+            settled_at: row.settled_at,
+        },
+        refunded: Cents::new(row.refunded_cents),
+        partition: row.partition,
+        import_id: row.import_id,
+        received_at: row.received_at,
+        lines,
+        payments,
+        refunds,
+        events,
+    }))
+}
+
+/// How many orders stand somewhere, and why.
+#[derive(Debug, Clone, Serialize)]
+pub struct StateCount {
+    /// Where.
+    pub status: String,
+    /// Why, for failed ones.
+    pub failure_reason: Option<String>,
+    /// How many.
+    pub orders: i64,
+    /// The sum of their totals.
+    pub total: Cents,
+}
+
+/// Orders by state and reason; those of one import, or all.
+///
+/// # Errors
+/// As any statement.
+pub async fn state_counts(pool: &PgPool, import_id: Option<i64>) -> Result<Vec<StateCount>, Error> {
+    let rows = sqlx::query!(
+        r#"SELECT status, failure_reason, count(*) AS "orders!", sum(total_cents)::bigint AS "total_cents!"
+           FROM orders WHERE $1::bigint IS NULL OR import_id = $1
+           GROUP BY 1, 2 ORDER BY 1, 3 DESC"#,
+        import_id
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| StateCount {
+            status: row.status,
+            failure_reason: row.failure_reason,
+            orders: row.orders,
+            total: Cents::new(row.total_cents),
+        })
+        .collect())
+}

@@ -1,0 +1,36 @@
+#!lua flags=allow-oom
+-- Hands a batch on, atomically: for each entry, acknowledge it and, only if it was still pending, add the message that
+-- follows from it. Two workers that both processed an entry hand it off once.
+--
+-- allow-oom: a full Redis must be able to drain. A script is not rolled back, so everything that could fail is
+-- checked before the first write.
+--
+-- KEYS[1]   the source stream; KEYS[2..] the streams that may be added to
+-- ARGV[1]   group; ARGV[2] consumer; then per entry:
+--           id, target (index into KEYS, 0: none), owned (1: only while pending for this consumer), n, n names and values
+-- Reply     {handed off, already acknowledged or owned by another}; an error NOGROUP when the group is gone
+local source, group, consumer = KEYS[1], ARGV[1], ARGV[2]
+for k = 2, #KEYS do
+    local kind = redis.call('TYPE', KEYS[k]).ok
+    if kind ~= 'stream' and kind ~= 'none' then
+        return redis.error_reply('WRONGTYPE target ' .. KEYS[k] .. ' is a ' .. kind .. ', not a stream')
+    end
+end
+redis.call('XPENDING', source, group) -- XACK answers 0 for a missing group; this fails with NOGROUP
+
+local handed, already = 0, 0
+local i = 3
+while i <= #ARGV do
+    local id, target, owned, n = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2], tonumber(ARGV[i + 3])
+    local mine = owned ~= '1' or #redis.call('XPENDING', source, group, id, id, 1, consumer) > 0
+    if mine and redis.call('XACK', source, group, id) == 1 then
+        if target > 0 then
+            redis.call('XADD', KEYS[target], '*', unpack(ARGV, i + 4, i + 3 + n))
+        end
+        handed = handed + 1
+    else
+        already = already + 1
+    end
+    i = i + 4 + n
+end
+return {handed, already}

@@ -1,0 +1,260 @@
+//! What streams and groups look like from outside: lengths, lag, pending, ages.
+
+use std::collections::HashMap;
+
+use redis::{Value, aio::MultiplexedConnection};
+use serde::Serialize;
+
+use super::{Error, Redis, reply};
+use crate::{message::EntryId, topology::StageName};
+
+/// A stream as it is now.
+#[derive(Debug, Clone, Serialize)]
+pub struct StreamState {
+    /// The key.
+    pub key: String,
+    /// Entries in it, read or not.
+    pub length: u64,
+    /// Whether the key exists.
+    pub exists: bool,
+    /// Its groups.
+    pub groups: Vec<GroupState>,
+}
+
+/// A consumer group as it is now.
+#[derive(Debug, Clone, Serialize)]
+pub struct GroupState {
+    /// Its name.
+    pub name: String,
+    /// Entries that nobody has read. `None` when Redis cannot tell: unknown, not zero.
+    pub lag: Option<u64>,
+    /// Entries that were read and not acknowledged.
+    pub pending: u64,
+    /// Milliseconds since the oldest entry that is not acknowledged was added, by the server's clock.
+    pub oldest_age_ms: Option<u64>,
+    /// The low-water mark: the oldest entry that is not acknowledged. `None` when everything is.
+    #[serde(skip)]
+    pub low_water: Option<EntryId>,
+    /// The last entry that anybody read.
+    #[serde(skip)]
+    pub last_delivered: EntryId,
+    /// Its members.
+    pub consumers: Vec<ConsumerState>,
+}
+
+impl GroupState {
+    /// Whether every entry of the stream is acknowledged.
+    pub fn is_drained(&self) -> bool {
+        self.low_water.is_none()
+    }
+
+    /// Entries between arrival and acknowledgement, or `None` when Redis cannot tell.
+    pub fn backlog(&self) -> Option<u64> {
+        self.lag.map(|lag| lag + self.pending)
+    }
+}
+
+/// A member of a group.
+#[derive(Debug, Clone, Serialize)]
+pub struct ConsumerState {
+    /// Its name: host, process, start, worker.
+    pub name: String,
+    /// Entries that it holds.
+    pub pending: u64,
+    /// Milliseconds since it last asked for work.
+    pub idle_ms: u64,
+}
+
+impl Redis {
+    /// The stream that `stage` reads, with all its groups.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn stream_state(
+        &self,
+        connection: &mut MultiplexedConnection,
+        partition: u16,
+        stage: StageName,
+    ) -> Result<StreamState, Error> {
+        stream_state(connection, self.keys().stream(partition, stage)).await
+    }
+
+    /// The state of the stage's own group, or `None` when Redis does not know it.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn group_state(
+        &self,
+        connection: &mut MultiplexedConnection,
+        partition: u16,
+        stage: StageName,
+    ) -> Result<Option<GroupState>, Error> {
+        let key = self.keys().stream(partition, stage);
+        let groups = groups(connection, &key, Some(stage.as_str())).await?;
+        Ok(groups.into_iter().next())
+    }
+
+    /// How many dead letters a partition has.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn dead_letters(&self, connection: &mut MultiplexedConnection, partition: u16) -> Result<u64, Error> {
+        Ok(redis::cmd("XLEN").arg(self.keys().dead(partition)).query_async(connection).await?)
+    }
+
+    /// Entries between arrival and acknowledgement in the stream of `stage`; cheap enough to ask before every read.
+    /// `None` when Redis cannot tell.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn backlog(
+        &self,
+        connection: &mut MultiplexedConnection,
+        partition: u16,
+        stage: StageName,
+    ) -> Result<Option<u64>, Error> {
+        let key = self.keys().stream(partition, stage);
+        let Some(group) = group_maps(connection, &key)
+            .await?
+            .into_iter()
+            .find(|group| group.get("name").is_some_and(|name| text(name) == stage.as_str()))
+        else {
+            return Ok(None);
+        };
+        Ok(lag(&group).map(|lag| lag + number(&group, "pending")))
+    }
+}
+
+async fn stream_state(connection: &mut MultiplexedConnection, key: String) -> Result<StreamState, Error> {
+    let length: u64 = redis::cmd("XLEN").arg(&key).query_async(connection).await?;
+    let exists: bool = redis::cmd("EXISTS").arg(&key).query_async(connection).await?;
+    let groups = if exists { groups(connection, &key, None).await? } else { Vec::new() };
+    Ok(StreamState { key, length, exists, groups })
+}
+
+async fn groups(
+    connection: &mut MultiplexedConnection,
+    key: &str,
+    only: Option<&str>,
+) -> Result<Vec<GroupState>, Error> {
+    let now_ms = now_ms(connection).await?;
+    let mut groups = Vec::new();
+    for map in group_maps(connection, key).await? {
+        let name = map.get("name").map(text).unwrap_or_default();
+        if only.is_some_and(|only| only != name) {
+            continue;
+        }
+        let pending = number(&map, "pending");
+        let last_delivered = match map.get("last-delivered-id") {
+            Some(id) => reply::id("XINFO GROUPS", id)?,
+            None => EntryId::default(),
+        };
+        let oldest_pending = if pending > 0 { oldest_pending(connection, key, &name).await? } else { None };
+        let oldest_unread = oldest_unread(connection, key, last_delivered).await?;
+        let low_water = oldest_pending.into_iter().chain(oldest_unread).min();
+        groups.push(GroupState {
+            // With everything read there is no lag, whatever deletions keep Redis from telling.
+            lag: lag(&map).or(if oldest_unread.is_none() { Some(0) } else { None }),
+            pending,
+            oldest_age_ms: low_water.map(|id| now_ms.saturating_sub(id.ms)),
+            low_water,
+            last_delivered,
+            consumers: consumers(connection, key, &name).await?,
+            name,
+        });
+    }
+    Ok(groups)
+}
+
+async fn now_ms(connection: &mut MultiplexedConnection) -> Result<u64, Error> {
+    let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(connection).await?;
+    Ok(seconds * 1_000 + micros / 1_000)
+}
+
+async fn oldest_pending(
+    connection: &mut MultiplexedConnection,
+    key: &str,
+    group: &str,
+) -> Result<Option<EntryId>, Error> {
+    let reply: Vec<Value> = redis::cmd("XPENDING").arg(key).arg(group).query_async(connection).await?;
+    match reply.get(1) {
+        None | Some(Value::Nil) => Ok(None),
+        Some(id) => reply::id("XPENDING", id).map(Some),
+    }
+}
+
+async fn oldest_unread(
+    connection: &mut MultiplexedConnection,
+    key: &str,
+    after: EntryId,
+) -> Result<Option<EntryId>, Error> {
+    let mut command = redis::cmd("XRANGE");
+    command.arg(key).arg(format!("({after}")).arg("+").arg("COUNT").arg(1);
+    let entries = reply::entries("XRANGE", command.query_async(connection).await?)?;
+    Ok(entries.first().map(|entry| entry.id))
+}
+
+async fn consumers(
+    connection: &mut MultiplexedConnection,
+    key: &str,
+    group: &str,
+) -> Result<Vec<ConsumerState>, Error> {
+    let reply: Vec<Value> = redis::cmd("XINFO").arg("CONSUMERS").arg(key).arg(group).query_async(connection).await?;
+    Ok(reply
+        .into_iter()
+        .map(map)
+        .map(|map| ConsumerState {
+            name: map.get("name").map(text).unwrap_or_default(),
+            pending: number(&map, "pending"),
+            idle_ms: number(&map, "idle"),
+        })
+        .collect())
+}
+
+/// `XINFO GROUPS`; a missing stream has no groups.
+async fn group_maps(connection: &mut MultiplexedConnection, key: &str) -> Result<Vec<HashMap<String, Value>>, Error> {
+    let reply: Result<Vec<Value>, _> = redis::cmd("XINFO").arg("GROUPS").arg(key).query_async(connection).await;
+    match reply {
+        Ok(groups) => Ok(groups.into_iter().map(map).collect()),
+        Err(error) if error.detail().is_some_and(|detail| detail.contains("no such key")) => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn map(value: Value) -> HashMap<String, Value> {
+    match value {
+        Value::Array(flat) => {
+            let mut map = HashMap::with_capacity(flat.len() / 2);
+            let mut flat = flat.into_iter();
+            while let (Some(name), Some(value)) = (flat.next(), flat.next()) {
+                map.insert(text(&name), value);
+            }
+            map
+        }
+        Value::Map(pairs) => pairs.into_iter().map(|(name, value)| (text(&name), value)).collect(),
+        _ => HashMap::new(),
+    }
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Value::SimpleString(text) => text.clone(),
+        _ => String::new(),
+    }
+}
+
+fn number(map: &HashMap<String, Value>, name: &str) -> u64 {
+    match map.get(name) {
+        Some(Value::Int(number)) => u64::try_from(*number).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// Nil means that Redis cannot tell: entries were deleted in the unread range.
+fn lag(map: &HashMap<String, Value>) -> Option<u64> {
+    match map.get("lag") {
+        Some(Value::Int(lag)) => u64::try_from(*lag).ok(),
+        _ => None,
+    }
+}

@@ -1,0 +1,12 @@
+//! Everything that the stages' streams need of Redis: the only place, beside the relay, that speaks to it.
+
+mod connection;
+mod consumer;
+mod inspect;
+mod publish;
+mod reply;
+
+pub use connection::{Error, Redis, SafetyProblem};
+pub use consumer::{Claimed, Consumer, HandOff, HandOffCounts};
+pub use inspect::{ConsumerState, GroupState, StreamState};
+pub use publish::Publisher;

@@ -1,0 +1,47 @@
+//! Adding orders to the pipeline, in pipelined batches.
+
+use redis::{Pipeline, Value, aio::MultiplexedConnection};
+
+use super::{Error, Redis, reply};
+use crate::{
+    message::{BODY, EntryId, IMPORT},
+    topology::StageName,
+};
+
+/// Adds orders to the stream `incoming` of one partition.
+#[derive(Debug)]
+pub struct Publisher {
+    connection: MultiplexedConnection,
+    stream: String,
+}
+
+impl Publisher {
+    /// A publisher with a connection of its own.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn connect(redis: &Redis, partition: u16) -> Result<Self, Error> {
+        Ok(Self { connection: redis.connect().await?, stream: redis.keys().stream(partition, StageName::Reservation) })
+    }
+
+    /// Adds the bodies in order, in one round trip; the id of the last one, or `None` for no bodies. After an error
+    /// any number of them may have been added: adding them again is harmless.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached, or is full.
+    pub async fn publish(&mut self, bodies: &[Vec<u8>], import_id: Option<i64>) -> Result<Option<EntryId>, Error> {
+        let import_id = import_id.map(|id| id.to_string());
+        let mut pipeline = Pipeline::with_capacity(bodies.len());
+        for body in bodies {
+            let command = pipeline.cmd("XADD").arg(&self.stream).arg("*").arg(BODY).arg(body.as_slice());
+            if let Some(import_id) = &import_id {
+                command.arg(IMPORT).arg(import_id);
+            }
+        }
+        if bodies.is_empty() {
+            return Ok(None);
+        }
+        let ids: Vec<Value> = pipeline.query_async(&mut self.connection).await?;
+        ids.last().map(|id| reply::id("XADD", id)).transpose()
+    }
+}

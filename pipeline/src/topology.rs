@@ -1,0 +1,141 @@
+//! The map of the pipeline: which stage reads which stream, and what the keys are called.
+//!
+//! All keys of one partition share a hash tag, so that a hand-off stays one atomic script on Redis Cluster. KPIs,
+//! leaderboards and events live under a tag of their own, written by the relay alone.
+
+use std::{fmt, str::FromStr};
+
+use chrono::NaiveDate;
+
+/// A stage. Its name is also its consumer group, its label and its log field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StageName {
+    /// Takes orders in and holds stock for them.
+    Reservation,
+    /// Asks the gateway for the money.
+    Payment,
+    /// Completes paid orders and releases the stock of the others.
+    Settlement,
+}
+
+impl StageName {
+    /// Every stage, in the order in which an order passes them.
+    pub const ALL: [Self; 3] = [Self::Reservation, Self::Payment, Self::Settlement];
+
+    /// The stage's name and its consumer group.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reservation => "reservation",
+            Self::Payment => "payment",
+            Self::Settlement => "settlement",
+        }
+    }
+
+    /// The last part of the key of the stream that the stage reads.
+    pub const fn stream(self) -> &'static str {
+        match self {
+            Self::Reservation => "incoming",
+            Self::Payment => "reserved",
+            Self::Settlement => "paid",
+        }
+    }
+
+    /// Every stage that this one may hand an order to: the next one, or an earlier one to drive the order again.
+    pub const fn targets(self) -> &'static [Self] {
+        match self {
+            Self::Reservation => &[Self::Payment],
+            Self::Payment => &[Self::Settlement],
+            Self::Settlement => &[Self::Payment],
+        }
+    }
+}
+
+impl fmt::Display for StageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for StageName {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|stage| stage.as_str() == name)
+            .ok_or_else(|| format!("{name:?} is not a stage: reservation, payment, settlement"))
+    }
+}
+
+/// The names of all keys under one namespace, `orderstream` unless configured otherwise.
+#[derive(Debug, Clone)]
+pub struct Keyspace {
+    namespace: String,
+}
+
+impl Keyspace {
+    /// Keys that start with `namespace`.
+    pub fn new(namespace: impl Into<String>) -> Self {
+        Self { namespace: namespace.into() }
+    }
+
+    /// The stream that `stage` reads: `orderstream:{0}:incoming`.
+    pub fn stream(&self, partition: u16, stage: StageName) -> String {
+        format!("{}:{{{partition}}}:{}", self.namespace, stage.stream())
+    }
+
+    /// The dead letters of a partition: `orderstream:{0}:dead`.
+    pub fn dead(&self, partition: u16) -> String {
+        format!("{}:{{{partition}}}:dead", self.namespace)
+    }
+
+    /// The stream of events that the relay publishes: `orderstream:{board}:events`.
+    pub fn events(&self) -> String {
+        self.board("events")
+    }
+
+    /// The sequence number of the last event that the board shows: `orderstream:{board}:cursor`.
+    pub fn cursor(&self) -> String {
+        self.board("cursor")
+    }
+
+    /// The figures of one UTC day: `orderstream:{board}:kpi:2026-11-22`.
+    pub fn kpi(&self, day: NaiveDate) -> String {
+        self.board(&format!("kpi:{day}"))
+    }
+
+    /// A leaderboard, for all time or for one UTC day: `orderstream:{board}:leaderboard:customers:2026-11-22`.
+    pub fn leaderboard(&self, board: Leaderboard, day: Option<NaiveDate>) -> String {
+        match day {
+            Some(day) => self.board(&format!("leaderboard:{board}:{day}")),
+            None => self.board(&format!("leaderboard:{board}")),
+        }
+    }
+
+    /// The prefix of everything that the relay writes: `orderstream:{board}:`.
+    pub fn board_prefix(&self) -> String {
+        self.board("")
+    }
+
+    fn board(&self, key: &str) -> String {
+        format!("{}:{{board}}:{key}", self.namespace)
+    }
+}
+
+/// Who is ranked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Leaderboard {
+    /// Customers by revenue net of refunds, in minor units.
+    Customers,
+    /// Products by pieces sold, less those restocked.
+    Products,
+}
+
+impl fmt::Display for Leaderboard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Customers => "customers",
+            Self::Products => "products",
+        })
+    }
+}
