@@ -1,0 +1,10 @@
+//! The program `orderstream`: command line, configuration, import, local stack. The pipeline itself is the crate
+//! `pipeline`.
+
+pub mod backends;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod exit;
+pub mod output;
+pub mod stack;
