@@ -39,7 +39,7 @@ impl Backends {
         let (stack, servers) = match servers_from_env()? {
             Some(servers) => (None, servers),
             None => {
-                let stack = tokio::task::block_in_place(|| Stack::enter(globals.state.as_deref()))?;
+                let stack = tokio::task::block_in_place(|| Stack::enter(globals.state_dir.as_deref()))?;
                 let servers = stack.servers();
                 (Some(Arc::new(stack)), servers)
             }

@@ -20,8 +20,8 @@ pub struct Globals {
 
     /// Folder of the local stack, used while DATABASE_URL and REDIS_URL are not set
     /// [default: /var/lib/orderstream as root, else ~/.local/state/orderstream]
-    #[arg(long, global = true, env = "ORDERSTREAM_STATE", value_name = "DIR", hide_env = true)]
-    pub state: Option<PathBuf>,
+    #[arg(long, global = true, env = "ORDERSTREAM_STATE_DIR", value_name = "DIR", hide_env = true)]
+    pub state_dir: Option<PathBuf>,
 
     /// First part of all Redis keys
     #[arg(long, global = true, env = "ORDERSTREAM_NAMESPACE", default_value = "orderstream", hide_env = true)]

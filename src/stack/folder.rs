@@ -43,7 +43,7 @@ impl Folder {
                 .output()?;
             if !inside.status.success() {
                 bail!(
-                    "the servers run as user {}, who cannot enter {}: choose another folder with --state",
+                    "the servers run as user {}, who cannot enter {}: choose another folder with --state-dir",
                     user.name,
                     folder.path.display()
                 );
@@ -121,7 +121,7 @@ fn default_path() -> anyhow::Result<PathBuf> {
     }
     let state = env::var_os("XDG_STATE_HOME").filter(|state| !state.is_empty()).map(PathBuf::from);
     let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".local/state"));
-    let state = state.or_else(home).context("neither XDG_STATE_HOME nor HOME is set: name a folder with --state")?;
+    let state = state.or_else(home).context("neither XDG_STATE_HOME nor HOME is set: name a folder with --state-dir")?;
     Ok(state.join("orderstream"))
 }
 
