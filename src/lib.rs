@@ -1,0 +1,4 @@
+//! What the program `orderstream` is made of, beside the pipeline: a library so that tests and examples can use it.
+
+pub mod generate;
+pub mod import;
