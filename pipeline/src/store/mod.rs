@@ -26,8 +26,8 @@ pub use events::{
 };
 pub use imports::{ImportOutcome, KnownOrder, known_orders, note_import_status, start_import};
 pub use orders::{
-    EventRow, OrderDetail, OrderFilter, OrderLine, OrderSummary, PaymentRow, RefundRow, StateCount, find_order,
-    list_orders, state_counts,
+    EventRow, Latency, OrderDetail, OrderFilter, OrderLine, OrderSummary, PaymentRow, RefundRow, StateCount,
+    find_order, import_latency, list_orders, state_counts,
 };
 pub use payments::{NewPayments, PayableOrder, insert_payments, payable_orders};
 pub use reservations::{ExistingOrder, NewOrders, draw_order_ids, insert_orders, known_customers, orders_by_code};
