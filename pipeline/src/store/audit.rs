@@ -73,8 +73,9 @@ impl SqlCheck {
 /// When no connection can be had within ten seconds.
 pub async fn begin_snapshot(store: &Store) -> Result<Transaction<'static, Postgres>, Error> {
     let mut snapshot = store.pool().begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
-    // Hash tables over all orders and lines; the default would spill each of them to disk.
-    sqlx::query("SET LOCAL work_mem = '64MB'").execute(&mut *snapshot).await?;
+    // Hash tables over all orders and lines: the default would spill each of them to disk. And no nested loops, which
+    // statistics from a time when the tables were small make look cheap, and which would take hours.
+    sqlx::raw_sql("SET LOCAL work_mem = '64MB'; SET LOCAL enable_nestloop = off").execute(&mut *snapshot).await?;
     Ok(snapshot)
 }
 
