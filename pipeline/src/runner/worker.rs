@@ -200,7 +200,7 @@ impl<S: Stage> Worker<S> {
     /// Has the stage process the batch. Where the database refuses values, the batch is split until the refused
     /// message stands alone, so that its neighbours go on.
     async fn process(&self, consumer: &mut Consumer, batch: &mut Batch<S::Message>) -> Result<(), Stop> {
-        let mut parts: Vec<Range<usize>> = Vec::from_iter([0..batch.messages().len()]);
+        let mut parts = Vec::from([Range { start: 0, end: batch.messages().len() }]);
         while let Some(part) = parts.pop() {
             if part.is_empty() {
                 continue;
