@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow};
 use tokio::time::sleep;
 
 use crate::{
@@ -83,16 +83,23 @@ impl<'a> Watch<'a> {
     /// Waits until every order is settled and the board shows it.
     pub(super) async fn until_the_end(mut self) -> Result<Seen> {
         let mut target = self.events_before + i64::try_from(self.orders.len())?;
+        let (mut missing_before, mut moved_at) = (u64::MAX, Instant::now());
         let (settled_at, relay_lag, outcomes) = loop {
-            self.until_event(target).await?;
+            let last_event = self.until_event(target).await?;
             let seen_at = Instant::now();
             let relay_lag = self.until_shown(target).await?.map(|shown_at| shown_at - seen_at);
-            // Events of other orders count towards the target, so it may be reached early, never late.
+            // Events of other orders count towards the target, so it may be reached early. It must never lie too far:
+            // what is missing is therefore added to an event that was read before it was counted.
             let outcomes = self.ledger.outcomes(self.orders.prefix()).await?;
-            match (self.orders.len() as u64).saturating_sub(outcomes.settled) {
-                0 => break (seen_at, relay_lag, outcomes),
-                missing => target = self.ledger.last_event().await? + i64::try_from(missing)?,
+            let missing = (self.orders.len() as u64).saturating_sub(outcomes.settled);
+            if missing == 0 {
+                break (seen_at, relay_lag, outcomes);
+            } else if missing != missing_before {
+                (missing_before, moved_at) = (missing, Instant::now());
+            } else if moved_at.elapsed() >= STALLED_AFTER {
+                return Err(self.stalled(last_event).await?);
             }
+            target = last_event + i64::try_from(missing)?;
         };
         self.glance.look(self.stream).await?;
         Ok(Seen {
@@ -104,13 +111,14 @@ impl<'a> Watch<'a> {
         })
     }
 
-    async fn until_event(&mut self, target: i64) -> Result<()> {
+    /// The last event, as soon as it is `target` or beyond.
+    async fn until_event(&mut self, target: i64) -> Result<i64> {
         let mut position = (0, 0, 0);
         let mut moved_at = Instant::now();
         loop {
             let last_event = self.ledger.last_event().await?;
             if last_event >= target {
-                return Ok(());
+                return Ok(last_event);
             }
             if self.glance.at.elapsed() >= GLANCE_EVERY {
                 self.glance.look(self.stream).await?;
@@ -121,7 +129,7 @@ impl<'a> Watch<'a> {
                 position = now_at;
                 moved_at = Instant::now();
             } else if moved_at.elapsed() >= STALLED_AFTER {
-                return self.stalled(last_event).await;
+                return Err(self.stalled(last_event).await?);
             }
             sleep(SETTLED_POLL).await;
         }
@@ -151,9 +159,9 @@ impl<'a> Watch<'a> {
         );
     }
 
-    async fn stalled(&mut self, last_event: i64) -> Result<()> {
+    async fn stalled(&mut self, last_event: i64) -> Result<anyhow::Error> {
         let outcomes = self.ledger.outcomes(self.orders.prefix()).await?;
-        bail!(
+        Ok(anyhow!(
             "nothing has moved for {} s: of {} orders {} were sent, {} are known to Postgres, {} are settled; \
              {} wait to be taken in, the dead letters are {}, the last event is {last_event}",
             STALLED_AFTER.as_secs(),
@@ -163,7 +171,7 @@ impl<'a> Watch<'a> {
             outcomes.settled,
             self.glance.backlog,
             self.stream.dead_letters().await?,
-        )
+        ))
     }
 }
 
