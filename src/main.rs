@@ -1,2 +1,11 @@
-//! Placeholder.
-fn main() {}
+//! `orderstream`: parse, pick a command, run it.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use orderstream::{cli::Cli, commands, exit};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    exit::report(commands::run(cli))
+}

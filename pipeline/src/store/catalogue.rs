@@ -82,3 +82,27 @@ pub async fn upsert_customers(pool: &PgPool, customers: &[Customer]) -> Result<(
     .await?;
     Ok(())
 }
+
+/// How the article numbers of made-up products start.
+pub const SEEDED_SKU_PREFIX: &str = "SEED-";
+
+/// Whether the catalogue has products that were not made up.
+///
+/// # Errors
+/// As any statement.
+pub async fn has_real_products(pool: &PgPool) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM products WHERE NOT starts_with(sku, $1)) AS "real!""#,
+        SEEDED_SKU_PREFIX
+    )
+    .fetch_one(pool)
+    .await?)
+}
+
+/// Whether the catalogue has no products at all.
+///
+/// # Errors
+/// As any statement.
+pub async fn is_catalogue_empty(pool: &PgPool) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar!(r#"SELECT NOT EXISTS (SELECT FROM products) AS "empty!""#).fetch_one(pool).await?)
+}

@@ -15,7 +15,9 @@ mod reservations;
 mod settlements;
 mod stock;
 
-pub use catalogue::{Customer, Product, upsert_customers, upsert_products};
+pub use catalogue::{
+    Customer, Product, SEEDED_SKU_PREFIX, has_real_products, is_catalogue_empty, upsert_customers, upsert_products,
+};
 pub use connection::{Store, WorkerSettings};
 pub use error::{Error, ErrorKind};
 pub use events::{

@@ -88,13 +88,12 @@ pub async fn release_held_stock(connection: &mut PgConnection, ids: &[i64], comp
              GROUP BY l.product_id
          ),
          locked AS MATERIALIZED (
-             SELECT p.id FROM products p
-             WHERE p.id IN (SELECT product_id FROM moved)
-             ORDER BY p.id FOR NO KEY UPDATE
+             SELECT p.id, moved.held, moved.sold
+             FROM moved JOIN products p ON p.id = moved.product_id
+             ORDER BY p.id FOR NO KEY UPDATE OF p
          )
-         UPDATE products p SET reserved = p.reserved - moved.held, stock = p.stock - moved.sold
-         FROM moved JOIN locked ON locked.id = moved.product_id
-         WHERE p.id = moved.product_id",
+         UPDATE products p SET reserved = p.reserved - locked.held, stock = p.stock - locked.sold
+         FROM locked WHERE p.id = locked.id",
         ids,
         completed,
     )

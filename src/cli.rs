@@ -1,0 +1,364 @@
+//! The command line: every flag with its default and its variable.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use pipeline::{
+    domain::{FailureReason, OrderStatus},
+    topology::StageName,
+};
+
+use crate::config::Globals;
+
+const EXAMPLES: &str = "\
+First steps, on a laptop with nothing running:
+  orderstream generate orders.csv --rows 100000    make a file of orders
+  orderstream import orders.csv                    import and process it, with a private Postgres and Redis
+  orderstream kpi                                  what it brought in
+  orderstream audit                                prove that the books balance
+
+On a server, with DATABASE_URL and REDIS_URL set:
+  orderstream migrate && orderstream load products products.csv && orderstream load customers customers.csv
+  orderstream run                                  the workers; one or more processes
+  orderstream import orders.csv                    from anywhere
+
+Exit codes:
+  0 done            1 failed          2 wrong usage       3 done, but rows were rejected
+  4 audit found a difference          5 not found         6 conflict
+  7 Postgres or Redis not reachable   130 interrupted";
+
+/// An order pipeline on Redis Streams: reservation, payment and settlement in batches, with Postgres as the only truth
+#[derive(Debug, Parser)]
+#[command(name = "orderstream", version, after_help = EXAMPLES, max_term_width = 120)]
+pub struct Cli {
+    /// What every command may be told.
+    #[command(flatten)]
+    pub globals: Globals,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// One per verb.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Import CSV files of orders and wait until Postgres knows them all
+    Import(ImportArgs),
+    /// Run the workers until told to stop, or until nothing is left to do
+    Run(RunArgs),
+    /// Run a local stack (a private Postgres and Redis) with all workers, until Ctrl-C or around a command
+    Dev(DevArgs),
+    /// Show one order: state, lines, payment, refunds, timeline
+    Order {
+        /// The order's code
+        code: String,
+    },
+    /// List orders, newest first
+    Orders(OrdersArgs),
+    /// Show revenue, orders and refunds of a day or a range of days
+    Kpi(KpiArgs),
+    /// Show the best customers or products
+    Leaderboard(LeaderboardArgs),
+    /// Show streams, consumer groups, lag and consumers
+    Status,
+    /// Prove from SQL and Redis that the books balance
+    Audit,
+    /// Bring the database schema up to this version
+    Migrate,
+    /// Fill the catalogue with made-up products and customers
+    Seed(SeedArgs),
+    /// Load a real catalogue from CSV files, inserting or updating by id
+    Load {
+        /// What the file holds
+        #[command(subcommand)]
+        what: LoadWhat,
+    },
+    /// Make a CSV file of orders, the same for the same seed
+    Generate(GenerateArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+/// `orderstream import`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Columns: order_code, customer_id, product_id, quantity, unit_price; id and total may be there; any order.
+The rows of an order may stand anywhere in the file. An order with any bad row is rejected whole, and all its rows go
+to the reject file with line, column, value and reason. Importing the same file again is always safe.
+
+  orderstream import orders.csv
+  orderstream import --dry-run --json orders.csv
+  zcat orders.csv.gz | orderstream import - --rejects rejects.csv")]
+pub struct ImportArgs {
+    /// Files to import, one after the other; - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Only read and check; needs no server
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Reject orders whose rows name several customers (else the first row's counts, with a warning)
+    #[arg(long)]
+    pub strict: bool,
+    /// Return once everything is published, without waiting for Postgres to know the orders
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Where rejected rows go [default: FILE.rejects.csv, written only if there are any]
+    #[arg(long, value_name = "FILE")]
+    pub rejects: Option<PathBuf>,
+    /// Memory for grouping rows; beyond it, groups spill to temporary files (suffixes K, M, G)
+    #[arg(long, default_value = "256M", value_parser = parse_bytes, env = "ORDERSTREAM_IMPORT_MEMORY", hide_env = true)]
+    pub memory: u64,
+    /// Stop publishing while this many orders are on their way through the pipeline
+    #[arg(long, default_value_t = 500_000, env = "ORDERSTREAM_MAX_BACKLOG", hide_env = true)]
+    pub max_backlog: u64,
+    /// How the workers run that a local stack brings along
+    #[command(flatten)]
+    pub payment: PaymentArgs,
+}
+
+/// The simulated gateway.
+#[derive(Debug, Clone, Args)]
+pub struct PaymentArgs {
+    /// Share of payments that the simulated gateway approves, from 0 to 1
+    #[arg(long, default_value_t = 0.9, env = "ORDERSTREAM_SUCCESS_RATE", hide_env = true)]
+    pub success_rate: f64,
+    /// How long the simulated gateway takes for a batch, in milliseconds
+    #[arg(long, default_value_t = 0, env = "ORDERSTREAM_PAYMENT_LATENCY_MS", hide_env = true, value_name = "MS")]
+    pub payment_latency_ms: u64,
+}
+
+/// `orderstream run`
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Only these stages, separated by commas; `relay` is the one that carries events to KPIs and leaderboards
+    #[arg(long, value_delimiter = ',', default_value = "reservation,payment,settlement,relay", value_name = "STAGES")]
+    pub stages: Vec<Role>,
+    /// Return when nothing is left to do: for scripts and cron
+    #[arg(long)]
+    pub until_drained: bool,
+    /// How the workers work
+    #[command(flatten)]
+    pub workers: WorkerArgs,
+}
+
+/// The bounds of the workers.
+#[derive(Debug, Clone, Args)]
+pub struct WorkerArgs {
+    /// Workers of each stage in each partition; with one, orders get scarce stock in the order of their arrival
+    #[arg(long, default_value_t = 1, env = "ORDERSTREAM_WORKERS", hide_env = true, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub workers: u16,
+    /// Most messages in a batch
+    #[arg(long, default_value_t = 1000, env = "ORDERSTREAM_BATCH", hide_env = true, value_parser = clap::value_parser!(u16).range(1..=5000))]
+    pub batch: u16,
+    /// Seconds of silence after which another consumer takes over a worker's messages
+    #[arg(long, default_value_t = 15, env = "ORDERSTREAM_CLAIM_IDLE", hide_env = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub claim_idle: u64,
+    /// Seconds that a stop may take for the batches in hand
+    #[arg(long, default_value_t = 20, env = "ORDERSTREAM_DRAIN_DEADLINE", hide_env = true, value_name = "SECONDS")]
+    pub drain_deadline: u64,
+    /// The gateway
+    #[command(flatten)]
+    pub payment: PaymentArgs,
+}
+
+/// What a process of `run` can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// The stage of that name.
+    Reservation,
+    /// The stage of that name.
+    Payment,
+    /// The stage of that name.
+    Settlement,
+    /// KPIs, leaderboards, events.
+    Relay,
+}
+
+impl Role {
+    /// The stage, if it is one.
+    pub fn stage(self) -> Option<StageName> {
+        match self {
+            Self::Reservation => Some(StageName::Reservation),
+            Self::Payment => Some(StageName::Payment),
+            Self::Settlement => Some(StageName::Settlement),
+            Self::Relay => None,
+        }
+    }
+}
+
+/// `orderstream dev`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Prints DATABASE_URL, REDIS_URL and `ready` on stdout once everything runs. Other commands find the stack by its state
+folder.
+
+  orderstream dev                     in one terminal; `orderstream import orders.csv` in another
+  orderstream dev --no-workers -- cargo nextest run")]
+pub struct DevArgs {
+    /// Only Postgres and Redis
+    #[arg(long)]
+    pub no_workers: bool,
+    /// How the workers work
+    #[command(flatten)]
+    pub workers: WorkerArgs,
+    /// Run this command with the stack in its environment, and stop when it ends, with its exit code
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+/// `orderstream orders`
+#[derive(Debug, Args)]
+pub struct OrdersArgs {
+    /// Only orders in this state: reserved, paying, completed, failed
+    #[arg(long)]
+    pub state: Option<OrderStatus>,
+    /// Only orders that failed for this reason: unknown_customer, unknown_product, out_of_stock, payment_declined, payment_expired
+    #[arg(long)]
+    pub reason: Option<FailureReason>,
+    /// Only orders taken in since then: 2026-11-22 or 2026-11-22T10:00:00Z
+    #[arg(long, value_parser = parse_instant)]
+    pub since: Option<DateTime<Utc>>,
+    /// Most orders to show
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
+    /// Go on after this id: the last one of the page before
+    #[arg(long, value_name = "ID")]
+    pub after: Option<i64>,
+}
+
+/// `orderstream kpi`
+#[derive(Debug, Args)]
+pub struct KpiArgs {
+    /// One UTC day [default: today]
+    #[arg(long, conflicts_with_all = ["from", "to"])]
+    pub day: Option<NaiveDate>,
+    /// First UTC day of a range
+    #[arg(long, requires = "to")]
+    pub from: Option<NaiveDate>,
+    /// Last UTC day of a range
+    #[arg(long, requires = "from")]
+    pub to: Option<NaiveDate>,
+}
+
+/// `orderstream leaderboard`
+#[derive(Debug, Args)]
+pub struct LeaderboardArgs {
+    /// Who is ranked
+    pub who: Who,
+    /// Only orders of this UTC day
+    #[arg(long)]
+    pub day: Option<NaiveDate>,
+    /// How many
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub top: u32,
+}
+
+/// Who is ranked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Who {
+    /// By revenue net of refunds.
+    Customers,
+    /// By pieces sold.
+    Products,
+}
+
+/// `orderstream seed`
+#[derive(Debug, Args)]
+pub struct SeedArgs {
+    /// How many products
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(i64).range(0..=1_000_000))]
+    pub products: i64,
+    /// How many customers
+    #[arg(long, default_value_t = 1_500, value_parser = clap::value_parser!(i64).range(0..=10_000_000))]
+    pub customers: i64,
+    /// Pieces of each product
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(i64).range(0..=1_000_000_000_000))]
+    pub stock: i64,
+}
+
+/// `orderstream load`
+#[derive(Debug, Subcommand)]
+pub enum LoadWhat {
+    /// Products: id,sku,name,unit_price,stock
+    Products {
+        /// The file; - is standard input
+        file: PathBuf,
+    },
+    /// Customers: id,name,email
+    Customers {
+        /// The file; - is standard input
+        file: PathBuf,
+    },
+}
+
+/// `orderstream generate`
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// The file to write; - is standard output
+    pub file: PathBuf,
+    /// Data rows; a fifth as many order codes are drawn at random, so the rows of an order are scattered
+    #[arg(long, default_value_t = 100_000)]
+    pub rows: u64,
+    /// The same seed makes the same file
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// How unevenly products sell: the exponent of a Zipf distribution [default: evenly]
+    #[arg(long, default_value_t = 0.0)]
+    pub skew: f64,
+    /// Customers to draw from
+    #[arg(long, default_value_t = 1_500, value_parser = clap::value_parser!(u64).range(1..))]
+    pub customers: u64,
+    /// Products to draw from
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    pub products: u64,
+    /// Draw the customer for each row, as the original generator does: orders then name several
+    #[arg(long)]
+    pub mixed_customers: bool,
+}
+
+/// A number of bytes, with an optional suffix K, M or G (powers of 1024).
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.strip_suffix(['K', 'M', 'G']) {
+        Some(digits) if text.ends_with('K') => (digits, 1 << 10),
+        Some(digits) if text.ends_with('M') => (digits, 1 << 20),
+        Some(digits) => (digits, 1 << 30),
+        None => (text, 1),
+    };
+    let number: u64 = digits.parse().map_err(|_| format!("{text:?} is not a size such as 64M or 2G"))?;
+    number.checked_mul(unit).filter(|bytes| *bytes >= 1 << 20).ok_or_else(|| "at least 1M is needed".to_owned())
+}
+
+/// A day or an instant.
+fn parse_instant(text: &str) -> Result<DateTime<Utc>, String> {
+    if let Ok(day) = text.parse::<NaiveDate>() {
+        return Ok(day.and_time(chrono::NaiveTime::MIN).and_utc());
+    }
+    text.parse().map_err(|_| format!("{text:?} is neither a day (2026-11-22) nor an instant (2026-11-22T10:00:00Z)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_have_suffixes() {
+        assert_eq!(parse_bytes("256M"), Ok(256 << 20));
+        assert_eq!(parse_bytes("2G"), Ok(2 << 30));
+        assert_eq!(parse_bytes("1048576"), Ok(1 << 20));
+        for wrong in ["", "M", "1", "12X", "-1M", "99999999999999999999G"] {
+            assert!(parse_bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! `orderstream dev`: the local stack in the foreground, or around a command.
+
+use std::{io::Write, process::Stdio};
+
+use anyhow::Context;
+use tokio::process::Command;
+use tracing::info;
+
+use super::{run::Crew, shutdown_on_signal};
+use crate::{
+    backends::Backends,
+    cli::{DevArgs, Role},
+    config::{Globals, servers_from_env},
+    exit::{Exit, Refusal},
+};
+
+const ALL: [Role; 4] = [Role::Reservation, Role::Payment, Role::Settlement, Role::Relay];
+
+pub(super) async fn run(globals: &Globals, args: DevArgs) -> anyhow::Result<Exit> {
+    if servers_from_env()?.is_some() {
+        let message = "dev runs servers of its own, but DATABASE_URL and REDIS_URL name others: unset them, or use run";
+        return Err(Refusal::new(Exit::Usage, message).into());
+    }
+    let shutdown = shutdown_on_signal()?;
+    let backends = Backends::open(globals).await?;
+    let stack = backends.stack().context("dev always has a local stack")?;
+    info!(state = %stack.path().display(), "the local stack runs");
+    let crew = match args.no_workers {
+        true => None,
+        false => Some(Crew::start(&backends, &ALL, &args.workers, &shutdown).await?),
+    };
+
+    let outcome = match args.command.split_first() {
+        Some((program, rest)) => {
+            let status = Command::new(program)
+                .args(rest)
+                .env("DATABASE_URL", &backends.servers().database_url)
+                .env("REDIS_URL", &backends.servers().redis_url)
+                .env("ORDERSTREAM_STACK", stack.path())
+                .stdin(Stdio::inherit())
+                .status()
+                .await
+                .with_context(|| format!("cannot run {program}"))?;
+            // The command's own exit code is what its caller wants to know; the stack still has to stop.
+            match status.code() {
+                Some(0) => Ok(Exit::Done),
+                _ => Ok(Exit::Failed),
+            }
+        }
+        None => {
+            let servers = backends.servers();
+            println!("DATABASE_URL={}\nREDIS_URL={}\nready", servers.database_url, servers.redis_url);
+            std::io::stdout().flush()?;
+            shutdown.begun().await;
+            Ok(Exit::Done)
+        }
+    };
+    if let Some(crew) = crew {
+        crew.stop().await;
+    }
+    outcome
+}

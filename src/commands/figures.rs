@@ -1,0 +1,148 @@
+//! `orderstream kpi` and `leaderboard`: what the relay keeps in Redis.
+
+use anyhow::Result;
+use chrono::{NaiveDate, Utc};
+use pipeline::{domain::Cents, relay::Board, store::DayFigures, topology::Leaderboard};
+use serde::Serialize;
+
+use crate::{
+    backends::Backends,
+    cli::{KpiArgs, LeaderboardArgs, Who},
+    config::Globals,
+    exit::{Exit, Refusal},
+    output::{self, money, thousands},
+};
+
+/// Longest range of days.
+const DAYS_MAX: i64 = 3_660;
+
+/// The figures of a range of days.
+#[derive(Serialize)]
+struct Kpis {
+    from: NaiveDate,
+    to: NaiveDate,
+    orders: i64,
+    completed: i64,
+    failed: i64,
+    revenue: Cents,
+    refunds: Cents,
+    net_revenue: Cents,
+    /// Revenue per completed order; null without any.
+    average_order_value: Option<Cents>,
+}
+
+impl Kpis {
+    fn new(from: NaiveDate, to: NaiveDate, figures: &DayFigures) -> Self {
+        let completed = figures.completed;
+        Self {
+            from,
+            to,
+            orders: completed + figures.failed,
+            completed,
+            failed: figures.failed,
+            revenue: Cents::new(figures.revenue_cents),
+            refunds: Cents::new(figures.refunded_cents),
+            net_revenue: Cents::new(figures.revenue_cents - figures.refunded_cents),
+            // Half a cent rounds up.
+            average_order_value: (completed > 0)
+                .then(|| Cents::new((figures.revenue_cents + completed / 2) / completed)),
+        }
+    }
+}
+
+pub(super) async fn kpi(backends: &Backends, args: &KpiArgs, globals: &Globals) -> Result<Exit> {
+    let today = Utc::now().date_naive();
+    let (from, to) = match (args.from, args.to, args.day) {
+        (Some(from), Some(to), _) => (from, to),
+        (_, _, day) => (day.unwrap_or(today), day.unwrap_or(today)),
+    };
+    if to < from || (to - from).num_days() >= DAYS_MAX {
+        let message = format!("--from {from} --to {to} is not a range of 1 to {DAYS_MAX} days");
+        return Err(Refusal::new(Exit::Usage, message).into());
+    }
+    let redis = backends.redis()?;
+    let mut connection = redis.connect().await?;
+    let board = Board::new(redis.keys().clone());
+    let mut sum = DayFigures::default();
+    for day in from.iter_days().take_while(|day| *day <= to) {
+        let figures = board.day(&mut connection, day).await?;
+        sum.completed += figures.completed;
+        sum.failed += figures.failed;
+        sum.revenue_cents += figures.revenue_cents;
+        sum.refunded_cents += figures.refunded_cents;
+    }
+    let kpis = Kpis::new(from, to, &sum);
+    if globals.json {
+        output::json(&kpis)?;
+        return Ok(Exit::Done);
+    }
+    let days = if from == to { from.to_string() } else { format!("{from} to {to}") };
+    let average = kpis.average_order_value.map_or_else(|| "-".to_owned(), money);
+    output::table(
+        &["DAY (UTC)", "ORDERS", "COMPLETED", "FAILED", "REVENUE", "REFUNDS", "NET REVENUE", "AVERAGE ORDER"],
+        &[1, 2, 3, 4, 5, 6, 7],
+        vec![vec![
+            days,
+            thousands(kpis.orders),
+            thousands(kpis.completed),
+            thousands(kpis.failed),
+            money(kpis.revenue),
+            money(kpis.refunds),
+            money(kpis.net_revenue),
+            average,
+        ]],
+    )?;
+    Ok(Exit::Done)
+}
+
+/// A place on a leaderboard.
+#[derive(Serialize)]
+struct Place {
+    rank: usize,
+    id: i64,
+    #[serde(flatten)]
+    score: Score,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Score {
+    NetRevenue(Cents),
+    Pieces(i64),
+}
+
+pub(super) async fn leaderboard(backends: &Backends, args: &LeaderboardArgs, globals: &Globals) -> Result<Exit> {
+    let (which, header) = match args.who {
+        Who::Customers => (Leaderboard::Customers, ["RANK", "CUSTOMER", "NET REVENUE"]),
+        Who::Products => (Leaderboard::Products, ["RANK", "PRODUCT", "PIECES"]),
+    };
+    let redis = backends.redis()?;
+    let mut connection = redis.connect().await?;
+    let top = Board::new(redis.keys().clone()).top(&mut connection, which, args.day, args.top).await?;
+    let places: Vec<Place> = (1..)
+        .zip(top)
+        .map(|(rank, (id, score))| {
+            let score = match args.who {
+                Who::Customers => Score::NetRevenue(Cents::new(score)),
+                Who::Products => Score::Pieces(score),
+            };
+            Place { rank, id, score }
+        })
+        .collect();
+    if globals.json {
+        output::json(&places)?;
+        return Ok(Exit::Done);
+    }
+    let rows = places
+        .into_iter()
+        .map(|place| {
+            let score = match place.score {
+                Score::NetRevenue(cents) => money(cents),
+                Score::Pieces(pieces) => thousands(pieces),
+            };
+            vec![place.rank.to_string(), place.id.to_string(), score]
+        })
+        .collect();
+    output::table(&header, &[0, 1, 2], rows)?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,83 @@
+//! One file per command.
+
+mod audit;
+mod catalogue;
+mod dev;
+mod figures;
+mod orders;
+mod run;
+mod status;
+
+use std::io;
+
+use clap::CommandFactory;
+use pipeline::shutdown::Shutdown;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    backends::Backends,
+    cli::{Cli, Command},
+    exit::Exit,
+};
+
+/// Runs the command on a runtime of its own.
+///
+/// # Errors
+/// Whatever made the command fail; [`crate::exit::report`] turns it into a message and an exit code.
+pub fn run(cli: Cli) -> anyhow::Result<Exit> {
+    let level = match cli.command {
+        Command::Run(_) | Command::Dev(_) => "info",
+        _ => "warn",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let ansi = io::IsTerminal::is_terminal(&io::stderr()) && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(ansi).with_target(false).init();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(dispatch(cli))
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
+    let Cli { globals, command } = cli;
+    match command {
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "orderstream", &mut io::stdout());
+            Ok(Exit::Done)
+        }
+        Command::Dev(args) => dev::run(&globals, args).await,
+        Command::Run(args) => run::run(&globals, &args).await,
+        Command::Migrate => catalogue::migrate(&Backends::open(&globals).await?, &globals).await,
+        Command::Seed(args) => catalogue::seed(&Backends::open(&globals).await?, &args, &globals).await,
+        Command::Load { what } => catalogue::load(&globals, &what).await,
+        Command::Order { code } => orders::show(&Backends::open(&globals).await?, &code, &globals).await,
+        Command::Orders(args) => orders::list(&Backends::open(&globals).await?, &args, &globals).await,
+        Command::Kpi(args) => figures::kpi(&Backends::open(&globals).await?, &args, &globals).await,
+        Command::Leaderboard(args) => figures::leaderboard(&Backends::open(&globals).await?, &args, &globals).await,
+        Command::Status => status::run(&Backends::open(&globals).await?, &globals).await,
+        Command::Audit => audit::run(&Backends::open(&globals).await?, &globals).await,
+        Command::Import(_) | Command::Generate(_) => anyhow::bail!("not yet"),
+    }
+}
+
+/// A shutdown that Ctrl-C or SIGTERM begins. A second one ends the process at once.
+///
+/// # Errors
+/// When the system hands out no signals.
+pub fn shutdown_on_signal() -> anyhow::Result<Shutdown> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let shutdown = Shutdown::default();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let begun = shutdown.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if begun.has_begun() {
+                std::process::exit(i32::from(Exit::Interrupted.code()));
+            }
+            begun.begin();
+        }
+    });
+    Ok(shutdown)
+}

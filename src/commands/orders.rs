@@ -1,0 +1,152 @@
+//! `orderstream order` and `orders`.
+
+use anyhow::Result;
+use chrono::{DateTime, SecondsFormat, Utc};
+use pipeline::store::{self, OrderDetail, OrderFilter, WorkerSettings};
+use serde::Serialize;
+
+use crate::{
+    backends::Backends,
+    cli::OrdersArgs,
+    config::Globals,
+    exit::{Exit, Refusal},
+    output::{self, money},
+};
+
+pub(super) async fn show(backends: &Backends, code: &str, globals: &Globals) -> Result<Exit> {
+    let store = backends.store(WorkerSettings::Report, 1)?;
+    let Some(detail) = store::find_order(store.pool(), code).await? else {
+        let message =
+            format!("Postgres has no order {code:?}; a message on its way or a dead letter is not in Postgres");
+        return Err(Refusal::new(Exit::NotFound, message).into());
+    };
+    let timeline = timeline(&detail);
+    if globals.json {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            #[serde(flatten)]
+            detail: &'a OrderDetail,
+            timeline: &'a [Moment],
+        }
+        output::json(&Document { detail: &detail, timeline: &timeline })?;
+        return Ok(Exit::Done);
+    }
+
+    let order = &detail.order;
+    let state = match &order.failure_reason {
+        Some(reason) => format!("{} ({reason})", order.status),
+        None => order.status.clone(),
+    };
+    output::text_line(&format!("Order     {}  (id {}, partition {})", order.code, order.id, detail.partition))?;
+    output::text_line(&format!("State     {state}"))?;
+    output::text_line(&format!("Customer  {}", order.customer_id))?;
+    output::text_line(&format!("Total     {}   refunded {}", money(order.total), money(detail.refunded)))?;
+    if let Some(import) = detail.import_id {
+        output::text_line(&format!("Import    {import}"))?;
+    }
+    output::text_line("")?;
+    output::table(
+        &["LINE", "PRODUCT", "NAME", "QUANTITY", "UNIT PRICE"],
+        &[0, 1, 3, 4],
+        detail
+            .lines
+            .iter()
+            .map(|line| {
+                vec![
+                    line.line.to_string(),
+                    line.product_id.to_string(),
+                    line.product.clone().unwrap_or_else(|| "(not in the catalogue)".to_owned()),
+                    line.quantity.to_string(),
+                    money(line.unit_price),
+                ]
+            })
+            .collect(),
+    )?;
+    output::text_line("")?;
+    output::table(
+        &["WHEN", "WHAT"],
+        &[],
+        timeline.into_iter().map(|moment| vec![time(moment.at), moment.what]).collect(),
+    )?;
+    Ok(Exit::Done)
+}
+
+/// Something that happened to the order.
+#[derive(Serialize)]
+struct Moment {
+    at: DateTime<Utc>,
+    what: String,
+}
+
+fn timeline(detail: &OrderDetail) -> Vec<Moment> {
+    let order = &detail.order;
+    let moment = |at, what| Moment { at, what };
+    let mut moments = vec![moment(detail.received_at, "received from the stream".to_owned())];
+    // A failed reservation has its event at the same instant; only a held one is a moment of its own.
+    if !detail.payments.is_empty() || order.failure_reason.is_none() {
+        moments.push(moment(order.created_at, "stock reserved".to_owned()));
+    }
+    moments.extend(detail.payments.iter().map(|payment| {
+        let what =
+            format!("payment {} {} by {}: {}", payment.attempt, payment.status, payment.gateway, money(payment.amount));
+        moment(payment.created_at, what)
+    }));
+    moments.extend(detail.refunds.iter().map(|refund| {
+        let reason = refund.reason.as_deref().unwrap_or("no reason given");
+        let what = format!("refund {} {}: {} ({reason})", refund.key, refund.status, money(refund.amount));
+        moment(refund.created_at, what)
+    }));
+    moments.extend(detail.events.iter().map(|event| {
+        let reason = match (&order.failure_reason, event.kind.as_str()) {
+            (Some(reason), "failed") => format!(": {reason}"),
+            _ => String::new(),
+        };
+        moment(event.at, format!("{}{reason} (event {})", event.kind, event.seq))
+    }));
+    moments.sort_by_key(|moment| moment.at);
+    moments
+}
+
+pub(super) async fn list(backends: &Backends, args: &OrdersArgs, globals: &Globals) -> Result<Exit> {
+    let store = backends.store(WorkerSettings::Report, 1)?;
+    let filter = OrderFilter { status: args.state, reason: args.reason, since: args.since, before_id: args.after };
+    let orders = store::list_orders(store.pool(), filter, i64::from(args.limit)).await?;
+    let next = (orders.len() == args.limit as usize).then(|| orders.last().map(|order| order.id)).flatten();
+    if globals.json {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            orders: &'a [store::OrderSummary],
+            /// Give it to --after for the next page; null on the last.
+            next: Option<i64>,
+        }
+        output::json(&Document { orders: &orders, next })?;
+        return Ok(Exit::Done);
+    }
+    if orders.is_empty() {
+        eprintln!("no orders match");
+        return Ok(Exit::Done);
+    }
+    let rows = orders
+        .into_iter()
+        .map(|order| {
+            vec![
+                order.id.to_string(),
+                order.code,
+                order.customer_id.to_string(),
+                order.status,
+                order.failure_reason.unwrap_or_default(),
+                money(order.total),
+                time(order.created_at),
+            ]
+        })
+        .collect();
+    output::table(&["ID", "CODE", "CUSTOMER", "STATE", "REASON", "TOTAL", "CREATED"], &[0, 2, 5], rows)?;
+    if let Some(next) = next {
+        eprintln!("more: add --after {next}");
+    }
+    Ok(Exit::Done)
+}
+
+fn time(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}

@@ -1,0 +1,151 @@
+//! `orderstream run`: the workers and the relay.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use pipeline::{
+    gateway::Simulator,
+    relay::Board,
+    runner::{CountersSnapshot, Limits, PipelineConfig, Workers},
+    shutdown::Shutdown,
+    store::{self, Store, WorkerSettings},
+    streams::Redis,
+    topology::StageName,
+};
+use tracing::{info, warn};
+
+use super::shutdown_on_signal;
+use crate::{
+    backends::Backends,
+    cli::{PaymentArgs, Role, RunArgs, WorkerArgs},
+    config::Globals,
+    exit::{Exit, Refusal},
+    output,
+};
+
+/// How often a draining run looks whether anything is left.
+const DRAIN_POLL: Duration = Duration::from_millis(100);
+
+pub(super) async fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<Exit> {
+    let shutdown = shutdown_on_signal()?;
+    let backends = Backends::open(globals).await?;
+    let crew = Crew::start(&backends, &args.stages, &args.workers, &shutdown).await?;
+    if args.until_drained {
+        tokio::select! {
+            drained = crew.drained() => drained?,
+            () = shutdown.begun() => {}
+        }
+    } else {
+        shutdown.begun().await;
+    }
+    let interrupted = shutdown.has_begun();
+    let counts = crew.counts();
+    let in_time = crew.stop().await;
+    if globals.json {
+        output::json(&counts)?;
+    }
+    match (in_time, interrupted && args.until_drained) {
+        (false, _) => Ok(Exit::Failed),
+        (true, true) => Ok(Exit::Interrupted),
+        (true, false) => Ok(Exit::Done),
+    }
+}
+
+/// The workers of this process, with what is needed to watch them.
+pub(super) struct Crew {
+    workers: Workers,
+    store: Store,
+    redis: Redis,
+    stages: Vec<StageName>,
+    relay: bool,
+    drain_deadline: Duration,
+}
+
+impl Crew {
+    /// Checks the servers and starts the workers.
+    pub(super) async fn start(
+        backends: &Backends,
+        roles: &[Role],
+        args: &WorkerArgs,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<Self> {
+        backends.check_safety().await?;
+        let mut stages: Vec<StageName> = roles.iter().filter_map(|role| role.stage()).collect();
+        stages.sort();
+        stages.dedup();
+        let relay = roles.contains(&Role::Relay);
+        // One connection per worker, one for the relay, one for watching.
+        let connections = u32::from(args.workers) * 3 + 2;
+        let store = backends.store(WorkerSettings::Worker, connections)?;
+        let redis = backends.redis()?;
+        let config = PipelineConfig {
+            stages: stages.clone(),
+            relay,
+            workers_per_stage: args.workers,
+            limits: Limits {
+                batch_messages_max: usize::from(args.batch),
+                claim_idle: Duration::from_secs(args.claim_idle),
+                ..Limits::default()
+            },
+            gateway: simulator(&args.payment)?,
+        };
+        let workers = Workers::start(&config, &store, &redis, shutdown).await?;
+        let names: Vec<&str> = stages.iter().map(|stage| stage.as_str()).collect();
+        info!(stages = names.join(","), relay, "running");
+        Ok(Self { workers, store, redis, stages, relay, drain_deadline: Duration::from_secs(args.drain_deadline) })
+    }
+
+    /// Waits until the streams of all stages are acknowledged to their end and, with a relay, the board shows the
+    /// last event. Looks twice: a message between two streams is seen by neither look alone.
+    pub(super) async fn drained(&self) -> anyhow::Result<()> {
+        let mut calm = 0;
+        while calm < 2 {
+            calm = if self.is_drained().await? { calm + 1 } else { 0 };
+            tokio::time::sleep(DRAIN_POLL).await;
+        }
+        Ok(())
+    }
+
+    async fn is_drained(&self) -> anyhow::Result<bool> {
+        let mut connection = self.redis.connect().await?;
+        for partition in 0..self.store.partitions().await? {
+            for stage in &self.stages {
+                let group = self.redis.group_state(&mut connection, partition, *stage).await?;
+                if !group.is_some_and(|group| group.is_drained()) {
+                    return Ok(false);
+                }
+            }
+        }
+        if self.relay {
+            let last = store::last_event_seq(&mut *self.store.pool().acquire().await?).await?;
+            let cursor = Board::new(self.redis.keys().clone()).cursor(&mut connection).await?;
+            return Ok(cursor.unwrap_or(0) == last);
+        }
+        Ok(true)
+    }
+
+    /// What each stage has done.
+    pub(super) fn counts(&self) -> BTreeMap<&'static str, CountersSnapshot> {
+        self.workers.counters().iter().map(|(stage, counters)| (stage.as_str(), counters.snapshot())).collect()
+    }
+
+    /// Stops the workers; whether their batches came to an end in time.
+    pub(super) async fn stop(self) -> bool {
+        let in_time = self.workers.stop(self.drain_deadline).await;
+        if in_time {
+            info!("stopped");
+            self.store.close().await;
+        } else {
+            warn!(
+                seconds = self.drain_deadline.as_secs(),
+                "stopped with batches in hand; another worker takes them over after --claim-idle"
+            );
+        }
+        in_time
+    }
+}
+
+/// The gateway that the flags describe.
+pub(super) fn simulator(args: &PaymentArgs) -> anyhow::Result<Simulator> {
+    Simulator::new(args.success_rate, Duration::from_millis(args.payment_latency_ms))
+        .map_err(|error| Refusal::new(Exit::Usage, format!("--success-rate: {error}")).into())
+}

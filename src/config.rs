@@ -1,0 +1,76 @@
+//! Where the servers are: read once at start, wrong values named.
+
+use std::{env, fs, path::PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+
+use crate::exit::{Exit, Refusal};
+
+/// What every command may be told.
+#[derive(Debug, Clone, Args)]
+pub struct Globals {
+    /// Print data as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// Print no progress and no notes
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+
+    /// Folder of the local stack, used while DATABASE_URL and REDIS_URL are not set
+    /// [default: /var/lib/orderstream as root, else ~/.local/state/orderstream]
+    #[arg(long, global = true, env = "ORDERSTREAM_STATE_DIR", value_name = "DIR", hide_env = true)]
+    pub state_dir: Option<PathBuf>,
+
+    /// First part of all Redis keys
+    #[arg(long, global = true, env = "ORDERSTREAM_NAMESPACE", default_value = "orderstream", hide_env = true)]
+    pub namespace: String,
+
+    /// Accept a Redis that may lose or evict orders
+    #[arg(long, global = true, env = "ORDERSTREAM_ALLOW_VOLATILE_REDIS", hide_env = true)]
+    pub allow_volatile_redis: bool,
+}
+
+/// Servers that somebody else runs.
+#[derive(Clone)]
+pub struct Servers {
+    /// Postgres.
+    pub database_url: String,
+    /// Redis.
+    pub redis_url: String,
+}
+
+/// The servers named in the environment; `None` when neither is, and the local stack serves.
+///
+/// # Errors
+/// When only one of the two is named: half a choice is a mistake.
+pub fn servers_from_env() -> anyhow::Result<Option<Servers>> {
+    match (secret("DATABASE_URL")?, secret("REDIS_URL")?) {
+        (Some(database_url), Some(redis_url)) => Ok(Some(Servers { database_url, redis_url })),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(half("DATABASE_URL", "REDIS_URL")),
+        (None, Some(_)) => Err(half("REDIS_URL", "DATABASE_URL")),
+    }
+}
+
+fn half(given: &str, missing: &str) -> anyhow::Error {
+    let message = format!("{given} is set but {missing} is not: set both, or neither to use the local stack");
+    Refusal::new(Exit::Usage, message).into()
+}
+
+/// A value from the variable `name`, or from the file that `name_FILE` names.
+fn secret(name: &str) -> anyhow::Result<Option<String>> {
+    let value = env::var(name).ok().filter(|value| !value.is_empty());
+    let file = env::var(format!("{name}_FILE")).ok().filter(|value| !value.is_empty());
+    match (value, file) {
+        (Some(_), Some(_)) => {
+            Err(Refusal::new(Exit::Usage, format!("{name} and {name}_FILE are both set: set one")).into())
+        }
+        (None, Some(file)) => {
+            let value = fs::read_to_string(&file).with_context(|| format!("cannot read {name}_FILE {file}"))?;
+            Ok(Some(value.trim().to_owned()))
+        }
+        (value, None) => Ok(value),
+    }
+}

@@ -1,0 +1,88 @@
+//! Exit codes: a contract with scripts, listed in `orderstream --help`.
+
+use std::process::ExitCode;
+
+use pipeline::{store, streams};
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done,
+    /// Failed.
+    Failed,
+    /// Used wrongly, or configured wrongly.
+    Usage,
+    /// Done, but rows were rejected.
+    Rejected,
+    /// The audit found a difference.
+    Difference,
+    /// No such thing.
+    NotFound,
+    /// In conflict with what is there.
+    Conflict,
+    /// Postgres or Redis cannot be reached.
+    Unreachable,
+    /// Interrupted by the user.
+    Interrupted,
+}
+
+impl Exit {
+    /// The number that the process ends with.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Rejected => 3,
+            Self::Difference => 4,
+            Self::NotFound => 5,
+            Self::Conflict => 6,
+            Self::Unreachable => 7,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// An error that knows how the process should end.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    exit: Exit,
+    message: String,
+}
+
+impl Refusal {
+    /// An error with an exit of its own.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+}
+
+/// The exit that an error calls for.
+fn exit_of(error: &anyhow::Error) -> Exit {
+    error
+        .chain()
+        .find_map(|cause| {
+            if let Some(refusal) = cause.downcast_ref::<Refusal>() {
+                return Some(refusal.exit);
+            }
+            let unreachable = cause.downcast_ref::<store::Error>().is_some_and(store::Error::is_unreachable)
+                || cause.downcast_ref::<streams::Error>().is_some_and(streams::Error::is_unreachable);
+            unreachable.then_some(Exit::Unreachable)
+        })
+        .unwrap_or(Exit::Failed)
+}
+
+/// Says on stderr what went wrong, and what to do where that is known; the process's exit code.
+pub fn report(outcome: anyhow::Result<Exit>) -> ExitCode {
+    let exit = outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        if error.chain().any(|cause| cause.downcast_ref::<store::Error>().is_some_and(store::Error::is_schema_missing))
+        {
+            eprintln!("hint: the database has no schema yet; create it with: orderstream migrate");
+        }
+        exit_of(&error)
+    });
+    ExitCode::from(exit.code())
+}

@@ -1,0 +1,216 @@
+//! A CSV file into complete orders. No Redis, no Postgres: bytes in, orders and rejected rows out.
+//!
+//! One row's way, and where it is written:
+//!
+//! | step | where |
+//! |---|---|
+//! | bytes become lines of bounded length | `lines` |
+//! | the first line says which column stands where | `header` |
+//! | a line becomes fields, and a row or the reason why not | `fields`, `row` |
+//! | rows are grouped by order, in memory while they fit | `grouper`, `table`, `codes` |
+//! | beyond that in temporary files, divided by order | `spill`, `frame` |
+//! | the verdict on each order, and its rows if it is bad | `settle`, `sibling` |
+//! | good orders in order of first appearance | [`Grouped`], from `held` or `runs` |
+//! | rejected rows as CSV | [`RejectWriter`] |
+//!
+//! An order with any bad row is rejected whole, because half an order must never ship. `accepted_rows + rejected_rows`
+//! is always `rows`.
+
+mod codes;
+mod error;
+mod fields;
+mod frame;
+mod grouped;
+mod grouper;
+mod header;
+mod held;
+mod lines;
+mod reject;
+mod row;
+mod runs;
+mod settle;
+mod sibling;
+mod spill;
+mod table;
+
+use std::{
+    io::{self, Read},
+    ops::ControlFlow,
+    path::PathBuf,
+};
+
+pub use self::{
+    error::ReadError,
+    grouped::{Grouped, GroupedOrder, Orders},
+    lines::LINE_BYTES_MAX,
+    reject::{Reason, Reject, RejectSink, RejectWriter, VALUE_CHARS_MAX},
+};
+use self::{fields::Fields, grouper::Grouper, header::Header, lines::Lines};
+
+/// Bytes between two reports of progress.
+const PROGRESS_BYTES: u64 = 1024 * 1024;
+
+/// How to read a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// Whether an order whose rows name several customers is rejected; otherwise it belongs to the first, with a
+    /// warning.
+    pub strict: bool,
+    /// Memory for rows in bytes; what is beyond waits in temporary files. Buffers of some 25 MiB come on top.
+    pub memory_bytes_max: usize,
+    /// Where temporary files go. They have no names, so that nothing is left behind whatever ends the process.
+    pub spill_dir: PathBuf,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        Self { strict: false, memory_bytes_max: 256 * 1024 * 1024, spill_dir: std::env::temp_dir() }
+    }
+}
+
+impl ReadOptions {
+    /// Numbers of rows and offsets in memory have 32 bits.
+    fn memory_bytes_max(&self) -> usize {
+        self.memory_bytes_max.min(u32::MAX as usize)
+    }
+
+    fn spill_failed(&self, source: io::Error) -> ReadError {
+        ReadError::Spill { dir: self.spill_dir.clone(), source }
+    }
+}
+
+/// How far the reading is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Rows, good or bad.
+    pub rows: u64,
+}
+
+/// A file that was read to its end.
+#[derive(Debug)]
+pub struct Parsed {
+    /// Lines below the header that are not blank.
+    pub rows: u64,
+    /// Rows of the good orders.
+    pub accepted_rows: u64,
+    /// All other rows.
+    pub rejected_rows: u64,
+    /// Good orders.
+    pub orders: u64,
+    /// Orders of which rows were rejected. A bad row whose order cannot be told counts for none.
+    pub rejected_orders: u64,
+    /// Size of the file.
+    pub bytes: u64,
+    /// SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+    /// What is odd and no error.
+    pub warnings: Warnings,
+    /// The good orders.
+    pub grouped: Grouped,
+}
+
+/// What is odd and no error.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Warnings {
+    /// Columns that mean nothing here.
+    pub ignored_columns: Vec<String>,
+    /// Good orders of which some row names another customer than the first.
+    pub orders_with_several_customers: u64,
+    /// The first such row.
+    pub first_several_customers_line: Option<u64>,
+}
+
+/// Reads one file.
+///
+/// Rejected rows go to `sink` in two parts: first, while the file is read, those that are wrong in themselves, then,
+/// when all orders are complete, the good rows of rejected orders; in each part in the order of lines. `progress` is
+/// called about once per MiB, and now and then while orders are put together, and may ask to stop.
+///
+/// # Errors
+/// When the file as a whole is not readable (see [`ReadError`]), temporary files fail, `sink` fails, or `progress` asks
+/// to stop.
+pub fn read(
+    reader: impl Read,
+    options: &ReadOptions,
+    sink: &mut RejectSink<'_>,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Parsed, ReadError> {
+    let mut lines = Lines::new(reader);
+    let header = read_header(&mut lines)?;
+    let mut fields = Fields::default();
+    let mut grouper = Grouper::new(options);
+    let (mut rows, mut bad_rows) = (0, 0);
+    let mut reported = 0;
+    while let Some(line) = lines.next()? {
+        if is_blank(line.text) {
+            continue;
+        }
+        rows += 1;
+        let number = line.number;
+        match row::parse(line, &header, &mut fields) {
+            Ok((code, row)) => grouper.add(code, row)?,
+            Err(row::BadRow { order_code, column, value, reason }) => {
+                bad_rows += 1;
+                let column = column.and_then(|column| header.names.get(column)).map(String::as_str);
+                sink(&Reject { line: number, order_code, column, value, reason }).map_err(ReadError::Rejects)?;
+                if let Some(code) = order_code {
+                    grouper.poison(code, number)?;
+                }
+            }
+        }
+        if lines.bytes() - reported >= PROGRESS_BYTES {
+            reported = lines.bytes();
+            if progress(Progress { bytes: reported, rows }).is_break() {
+                return Err(ReadError::Interrupted);
+            }
+        }
+    }
+
+    let bytes = lines.bytes();
+    let (grouped, tally) = grouper.finish(sink, &mut || progress(Progress { bytes, rows }).is_break())?;
+    let parsed = Parsed {
+        rows,
+        accepted_rows: tally.accepted_rows,
+        rejected_rows: bad_rows + tally.rejected_rows,
+        orders: tally.orders,
+        rejected_orders: tally.rejected_orders,
+        bytes,
+        sha256: lines.into_sha256(),
+        warnings: Warnings {
+            ignored_columns: header.ignored(),
+            orders_with_several_customers: tally.orders_with_several_customers,
+            first_several_customers_line: tally.first_several_customers_line,
+        },
+        grouped,
+    };
+    // Both sides are counted where the rows go, not derived from each other.
+    assert_eq!(parsed.accepted_rows + parsed.rejected_rows, parsed.rows, "a row was lost or counted twice");
+    Ok(parsed)
+}
+
+/// The first line with text is the header; a byte order mark may stand before everything.
+fn read_header<R: Read>(lines: &mut Lines<R>) -> Result<Header, ReadError> {
+    loop {
+        let line = lines.next()?.ok_or(ReadError::Empty)?;
+        if line.number == 1 && (line.text.starts_with(b"\xff\xfe") || line.text.starts_with(b"\xfe\xff")) {
+            return Err(ReadError::NotUtf8);
+        }
+        let text = match line.text.strip_prefix(b"\xef\xbb\xbf") {
+            Some(text) if line.number == 1 => text,
+            _ => line.text,
+        };
+        if line.too_long {
+            return Err(ReadError::HeaderTooLong);
+        }
+        if !is_blank(text) {
+            return Header::parse(text);
+        }
+    }
+}
+
+/// Nothing but blanks: not a row.
+fn is_blank(text: &[u8]) -> bool {
+    text.iter().all(|&byte| byte == b' ' || byte == b'\t')
+}

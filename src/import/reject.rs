@@ -1,0 +1,263 @@
+//! What is not imported, and why: one record per rejected row, and the file they go to.
+
+use std::{fmt, io};
+
+use pipeline::domain::{Cents, CustomerId, InvalidOrder, LINES_PER_ORDER_MAX};
+
+use super::lines::LINE_BYTES_MAX;
+
+/// Most characters of an offending value that are shown.
+pub const VALUE_CHARS_MAX: usize = 100;
+
+/// Why a row is rejected. In each row the first that applies, in this order, is reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// More than [`LINE_BYTES_MAX`] bytes.
+    LineTooLong,
+    /// A quote is opened and not closed in its line.
+    UnbalancedQuote,
+    /// A quote stands inside an unquoted field, or text follows a closing one.
+    MisplacedQuote,
+    /// The file ends amid the row: no line end, and columns are missing.
+    CutOff {
+        /// Columns of the row.
+        found: usize,
+        /// Columns of the header.
+        expected: usize,
+    },
+    /// Fewer columns than the header.
+    TooFewColumns {
+        /// Columns of the row.
+        found: usize,
+        /// Columns of the header.
+        expected: usize,
+    },
+    /// More columns than the header.
+    TooManyColumns {
+        /// Columns of the row.
+        found: usize,
+        /// Columns of the header.
+        expected: usize,
+    },
+    /// A column that is not UTF-8.
+    InvalidUtf8,
+    /// No order can have this code.
+    InvalidOrderCode(InvalidOrder),
+    /// Not a positive 64-bit integer of plain digits.
+    InvalidCustomerId,
+    /// Not a positive 64-bit integer of plain digits.
+    InvalidProductId,
+    /// Not a positive 32-bit integer of plain digits.
+    InvalidQuantity,
+    /// Not a plain amount.
+    InvalidUnitPrice,
+    /// Not a plain amount.
+    InvalidTotal,
+    /// The row, or the order up to this row, exceeds what an order may cost.
+    TotalTooLarge,
+    /// An amount, but not quantity × unit price.
+    WrongTotal {
+        /// What it should be.
+        expected: Cents,
+    },
+    /// Another customer than in the order's first row; a rejection only when strict.
+    SeveralCustomers {
+        /// The customer in the first row.
+        first: CustomerId,
+    },
+    /// The row with which the order has too many lines.
+    TooManyLines,
+    /// The row is good, another of the same order is not: half an order never ships.
+    OrderRejected {
+        /// The first line that is the cause.
+        line: u64,
+    },
+}
+
+impl Reason {
+    /// The stable word in the column `reason`.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::LineTooLong => "line_too_long",
+            Self::UnbalancedQuote => "unbalanced_quote",
+            Self::MisplacedQuote => "misplaced_quote",
+            Self::CutOff { .. } => "cut_off",
+            Self::TooFewColumns { .. } => "too_few_columns",
+            Self::TooManyColumns { .. } => "too_many_columns",
+            Self::InvalidUtf8 => "invalid_utf8",
+            Self::InvalidOrderCode(_) => "invalid_order_code",
+            Self::InvalidCustomerId => "invalid_customer_id",
+            Self::InvalidProductId => "invalid_product_id",
+            Self::InvalidQuantity => "invalid_quantity",
+            Self::InvalidUnitPrice => "invalid_unit_price",
+            Self::InvalidTotal => "invalid_total",
+            Self::TotalTooLarge => "total_too_large",
+            Self::WrongTotal { .. } => "wrong_total",
+            Self::SeveralCustomers { .. } => "several_customers",
+            Self::TooManyLines => "too_many_lines",
+            Self::OrderRejected { .. } => "order_rejected",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    /// The sentence in the column `message`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LineTooLong => write!(f, "the line is longer than {LINE_BYTES_MAX} bytes"),
+            Self::UnbalancedQuote => f.write_str("the quote is not closed in its line; a field never spans lines"),
+            Self::MisplacedQuote => f.write_str("a quote may only enclose a whole field; inside it is written twice"),
+            Self::CutOff { found, expected } => {
+                write!(f, "the file ends amid this row, which has {found} of {expected} columns")
+            }
+            Self::TooFewColumns { found, expected } | Self::TooManyColumns { found, expected } => {
+                write!(f, "the row has {found} columns, the header {expected}")
+            }
+            Self::InvalidUtf8 => f.write_str("the value is not UTF-8"),
+            Self::InvalidOrderCode(why) => why.fmt(f),
+            Self::InvalidCustomerId => InvalidOrder::CustomerId.fmt(f),
+            Self::InvalidProductId => InvalidOrder::ProductId.fmt(f),
+            Self::InvalidQuantity => InvalidOrder::Quantity.fmt(f),
+            Self::InvalidUnitPrice => InvalidOrder::UnitPrice.fmt(f),
+            Self::InvalidTotal => f.write_str("total must be a plain decimal with at most two places"),
+            Self::TotalTooLarge => InvalidOrder::TotalTooLarge.fmt(f),
+            Self::WrongTotal { expected } => write!(f, "total must be quantity × unit_price, which is {expected}"),
+            Self::SeveralCustomers { first } => write!(f, "the order's first row names customer {first}"),
+            Self::TooManyLines => write!(f, "an order has at most {LINES_PER_ORDER_MAX} lines, this is one more"),
+            Self::OrderRejected { line } => write!(f, "line {line} of the same order is rejected"),
+        }
+    }
+}
+
+/// A rejected row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reject<'a> {
+    /// Its line in the file, from 1.
+    pub line: u64,
+    /// Its order, as far as it can be told; from a broken row it may be a guess.
+    pub order_code: Option<&'a str>,
+    /// The column at fault, where it is one.
+    pub column: Option<&'a str>,
+    /// What stands there, or the row where no column is at fault; empty for [`Reason::OrderRejected`].
+    pub value: &'a [u8],
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Takes rejected rows, one by one.
+pub type RejectSink<'a> = dyn FnMut(&Reject<'_>) -> io::Result<()> + 'a;
+
+/// Writes rejected rows as CSV: `file,line,order_code,column,value,reason,message`.
+#[derive(Debug)]
+pub struct RejectWriter<W: io::Write> {
+    out: csv::Writer<W>,
+    line: String,
+    text: String,
+}
+
+impl<W: io::Write> RejectWriter<W> {
+    /// Begins with the header.
+    ///
+    /// # Errors
+    /// When `out` cannot be written.
+    pub fn new(out: W) -> io::Result<Self> {
+        let mut out = csv::Writer::from_writer(out);
+        out.write_record(["file", "line", "order_code", "column", "value", "reason", "message"])?;
+        Ok(Self { out, line: String::new(), text: String::new() })
+    }
+
+    /// Adds a row of the file named `file`.
+    ///
+    /// # Errors
+    /// When `out` cannot be written.
+    pub fn write(&mut self, file: &str, reject: &Reject<'_>) -> io::Result<()> {
+        use fmt::Write as _;
+        self.line.clear();
+        // Writing to a String cannot fail; the result is handled all the same.
+        write!(self.line, "{}", reject.line).map_err(io::Error::other)?;
+        self.text_field(file)?;
+        self.out.write_field(&self.line)?;
+        self.text_field(reject.order_code.unwrap_or_default())?;
+        self.text_field(reject.column.unwrap_or_default())?;
+        self.text_field(&shortened(reject.value))?;
+        self.out.write_field(reject.reason.code())?;
+        self.text_field(&reject.reason.to_string())?;
+        Ok(self.out.write_record(None::<&[u8]>)?)
+    }
+
+    /// Writes out what is buffered and gives `out` back.
+    ///
+    /// # Errors
+    /// When `out` cannot be written.
+    pub fn finish(self) -> io::Result<W> {
+        self.out.into_inner().map_err(csv::IntoInnerError::into_error)
+    }
+
+    /// A field from outside. A spreadsheet takes one that begins like a formula for a formula and runs it: a leading
+    /// apostrophe makes it text.
+    fn text_field(&mut self, text: &str) -> csv::Result<()> {
+        if !text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+            return self.out.write_field(text);
+        }
+        self.text.clear();
+        self.text.push('\'');
+        self.text.push_str(text);
+        self.out.write_field(&self.text)
+    }
+}
+
+/// The value as text, at most [`VALUE_CHARS_MAX`] characters of it; what is not UTF-8 is replaced.
+fn shortened(value: &[u8]) -> String {
+    // No character has more than four bytes: a value of 64 KiB need not be converted whole.
+    let head = &value[..value.len().min(4 * (VALUE_CHARS_MAX + 1))];
+    let text = String::from_utf8_lossy(head);
+    match text.char_indices().nth(VALUE_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(order_code: &str, value: &[u8], reason: Reason) -> String {
+        let mut writer = RejectWriter::new(Vec::new()).expect("in memory");
+        let order_code = Some(order_code);
+        let reject = Reject { line: 7, order_code, column: Some("quantity"), value, reason };
+        writer.write("orders.csv", &reject).expect("in memory");
+        let text = String::from_utf8(writer.finish().expect("in memory")).expect("UTF-8");
+        text.strip_prefix("file,line,order_code,column,value,reason,message\n").expect("the header").to_owned()
+    }
+
+    #[test]
+    fn a_reject_is_one_row_of_csv() {
+        assert_eq!(
+            written("ORD-1", b"1e3", Reason::InvalidQuantity),
+            "orders.csv,7,ORD-1,quantity,1e3,invalid_quantity,quantity must be an integer from 1 to 2147483647\n"
+        );
+        assert_eq!(
+            written("a,\"b\"", b"", Reason::OrderRejected { line: 3 }),
+            "orders.csv,7,\"a,\"\"b\"\"\",quantity,,order_rejected,line 3 of the same order is rejected\n"
+        );
+    }
+
+    #[test]
+    fn what_a_spreadsheet_would_run_is_made_text() {
+        let reason = Reason::InvalidUtf8;
+        for value in ["=1+1", "+5", "-1", "@SUM(A1)", "\t=1"] {
+            assert_eq!(
+                written("=cmd", value.as_bytes(), reason),
+                format!("orders.csv,7,'=cmd,quantity,'{value},invalid_utf8,the value is not UTF-8\n")
+            );
+        }
+        assert!(written("x", b"\r=1", reason).contains("\"'\r=1\""));
+    }
+
+    #[test]
+    fn long_and_broken_values_are_shortened() {
+        assert_eq!(shortened("ü".repeat(100).as_bytes()), "ü".repeat(100));
+        assert_eq!(shortened("🦀".repeat(30_000).as_bytes()), "🦀".repeat(100) + "…");
+        assert_eq!(shortened(b"Gr\xf6\xdfe"), "Gr\u{fffd}\u{fffd}e");
+    }
+}

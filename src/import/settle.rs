@@ -1,0 +1,204 @@
+//! When all rows are read: which orders are good, which rows go down with a bad one.
+
+use std::{io, path::Path};
+
+use super::{
+    grouped::{self, Grouped, Store},
+    held::Held,
+    reject::RejectSink,
+    runs::RunsWriter,
+    sibling::Sibling,
+    spill::{Partition, Spill, Spilled},
+    table::{Group, ROW_BYTES, Table},
+};
+
+/// How often a partition is divided again before it is taken as it is. 64 partitions each time: the fourth division
+/// would be for files of petabytes.
+const DEPTH_MAX: u32 = 3;
+
+/// Rows between two looks at whether to stop.
+const ROWS_PER_CHECK: u64 = 64 * 1024;
+
+/// What counts of the orders, and of their rows that were good in themselves.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) orders: u64,
+    pub(super) accepted_rows: u64,
+    pub(super) rejected_orders: u64,
+    pub(super) rejected_rows: u64,
+    pub(super) orders_with_several_customers: u64,
+    pub(super) first_several_customers_line: Option<u64>,
+}
+
+impl Tally {
+    fn add(&mut self, group: &Group) {
+        if group.is_rejected() {
+            self.rejected_orders += 1;
+            self.rejected_rows += group.rows;
+            return;
+        }
+        self.orders += 1;
+        self.accepted_rows += group.rows;
+        if let Some(line) = group.other_customer_line {
+            self.orders_with_several_customers += 1;
+            let first = self.first_several_customers_line.map_or(line, |first| first.min(line));
+            self.first_several_customers_line = Some(first);
+        }
+    }
+}
+
+/// Why settling stopped.
+#[derive(Debug)]
+pub(super) enum SettleError {
+    /// A temporary file.
+    Io(io::Error),
+    /// The caller could not take a rejected row.
+    Rejects(io::Error),
+    /// The caller asked to stop.
+    Interrupted,
+    /// A partition needs more memory than there is; answered by dividing it.
+    OverBudget,
+}
+
+impl From<io::Error> for SettleError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Settles what is all in memory.
+pub(super) fn in_memory(table: Table, sink: &mut RejectSink<'_>) -> Result<(Grouped, Tally), SettleError> {
+    let mut tally = Tally::default();
+    table.groups.iter().for_each(|group| tally.add(group));
+    if tally.rejected_rows > 0 {
+        for held in &table.rows {
+            if let Some(reason) = table.groups[held.group as usize].reason(held.row.line) {
+                let sibling = Sibling::new(table.codes.get(held.group), &held.row, reason);
+                sibling.reject(sink).map_err(SettleError::Rejects)?;
+            }
+        }
+    }
+    Ok((Grouped(Store::Memory(Held::new(table))), tally))
+}
+
+/// Settles what is on disk.
+pub(super) fn on_disk(
+    spill: Spill,
+    bounds: Bounds<'_>,
+    sink: &mut RejectSink<'_>,
+    interrupted: &mut dyn FnMut() -> bool,
+) -> Result<(Grouped, Tally), SettleError> {
+    let orders = RunsWriter::new(bounds.dir)?;
+    let siblings = RunsWriter::new(bounds.dir)?;
+    let mut settling =
+        Settling { bounds, orders, siblings, tally: Tally::default(), payload: Vec::new(), rows: 0, interrupted };
+    settling.settle(spill, 0)?;
+
+    let siblings = settling.siblings.finish()?;
+    let mut merged = siblings.merged()?;
+    while let Some(payload) = merged.next()? {
+        Sibling::decode(payload)?.reject(sink).map_err(SettleError::Rejects)?;
+    }
+    Ok((Grouped(Store::Disk(settling.orders.finish()?)), settling.tally))
+}
+
+/// What settling on disk may use.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds<'a> {
+    pub(super) dir: &'a Path,
+    pub(super) memory_bytes_max: usize,
+    pub(super) strict: bool,
+}
+
+/// Partition by partition: each is a run of orders and a run of rejected rows.
+struct Settling<'a> {
+    bounds: Bounds<'a>,
+    orders: RunsWriter,
+    siblings: RunsWriter,
+    tally: Tally,
+    payload: Vec<u8>,
+    rows: u64,
+    interrupted: &'a mut dyn FnMut() -> bool,
+}
+
+impl Settling<'_> {
+    fn settle(&mut self, spill: Spill, depth: u32) -> Result<(), SettleError> {
+        for partition in spill.finish()? {
+            match self.judge(&partition, depth < DEPTH_MAX) {
+                Ok(table) => self.keep(&partition, table)?,
+                Err(SettleError::OverBudget) => self.divide(partition, depth)?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn divide(&mut self, partition: Partition, depth: u32) -> Result<(), SettleError> {
+        let mut spill = Spill::new(self.bounds.dir);
+        partition.read(|code, spilled| {
+            self.check()?;
+            Ok::<_, SettleError>(spill.push(code, &spilled)?)
+        })?;
+        // Its space is free before the parts are written anew.
+        drop(partition);
+        self.settle(spill, depth + 1)
+    }
+
+    /// First pass: the verdict on every order, without holding rows.
+    fn judge(&mut self, partition: &Partition, divisible: bool) -> Result<Table, SettleError> {
+        let mut table = Table::new(self.bounds.strict);
+        // One order alone is never divided: of a bad one no row is held, and a good one is small.
+        let over_budget = |table: &Table, rows: u64| {
+            let rows_bytes = usize::try_from(rows).unwrap_or(usize::MAX).saturating_mul(ROW_BYTES);
+            let bytes = table.bytes().saturating_add(rows_bytes);
+            divisible && table.groups.len() > 1 && bytes > self.bounds.memory_bytes_max
+        };
+        partition.read(|code, spilled| {
+            count_and_check(&mut self.rows, self.interrupted)?;
+            match spilled {
+                Spilled::Row(row) => _ = table.note(code, &row),
+                Spilled::Bad(line) => table.poison(code, line),
+            }
+            if over_budget(&table, 0) { Err(SettleError::OverBudget) } else { Ok(()) }
+        })?;
+        let good = table.groups.iter().filter(|group| !group.is_rejected());
+        let good_rows = good.map(|group| group.rows).sum();
+        if over_budget(&table, good_rows) { Err(SettleError::OverBudget) } else { Ok(table) }
+    }
+
+    /// Second pass: good orders become a run by first line, the rows of others a run by line.
+    fn keep(&mut self, partition: &Partition, mut table: Table) -> Result<(), SettleError> {
+        table.groups.iter().for_each(|group| self.tally.add(group));
+        partition.read(|code, spilled| {
+            self.check()?;
+            let Spilled::Row(row) = spilled else { return Ok(()) };
+            let group = table.codes.find(code).ok_or_else(super::frame::damaged)?;
+            match table.groups[group as usize].reason(row.line) {
+                None => table.hold(group, row),
+                Some(reason) => {
+                    Sibling::new(code, &row, reason).encode(&mut self.payload);
+                    self.siblings.push(&self.payload)?;
+                }
+            }
+            Ok::<_, SettleError>(())
+        })?;
+        self.siblings.end_run();
+        let held = Held::new(table);
+        for nth in 0..held.len() {
+            grouped::encode(&held, nth, &mut self.payload);
+            self.orders.push(&self.payload)?;
+        }
+        self.orders.end_run();
+        Ok(())
+    }
+
+    fn check(&mut self) -> Result<(), SettleError> {
+        count_and_check(&mut self.rows, self.interrupted)
+    }
+}
+
+/// Asks now and then whether to stop: these passes take minutes for files that do not fit into memory.
+fn count_and_check(rows: &mut u64, interrupted: &mut dyn FnMut() -> bool) -> Result<(), SettleError> {
+    *rows += 1;
+    if rows.is_multiple_of(ROWS_PER_CHECK) && interrupted() { Err(SettleError::Interrupted) } else { Ok(()) }
+}

@@ -1,0 +1,14 @@
+//! The program `orderstream`: command line, configuration, import, local stack. The pipeline itself is the crate
+//! `pipeline`.
+
+pub mod backends;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod exit;
+pub mod generate;
+pub mod import;
+pub mod intake;
+pub mod output;
+pub mod progress;
+pub mod stack;

@@ -1,0 +1,88 @@
+//! Data on stdout, for people or as JSON; a reader that hangs up early is no error.
+
+use std::io::{self, Write};
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use serde::Serialize;
+
+/// Prints a value as one JSON document.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(value)?;
+    text_line(&text)
+}
+
+/// Prints a line.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn text_line(text: &str) -> anyhow::Result<()> {
+    match writeln!(io::stdout(), "{text}") {
+        // `orderstream orders | head` ends the reader first.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Prints rows under a header; the columns named in `right` are numbers.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn table(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> anyhow::Result<()> {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header.to_vec());
+    for row in rows {
+        table.add_row(row);
+    }
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if right.contains(&index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let text: Vec<String> = table.to_string().lines().map(|line| line.trim_end().to_owned()).collect();
+    text_line(&text.join("\n"))
+}
+
+/// `1234567` as `1,234,567`.
+pub fn thousands(number: impl Into<i128>) -> String {
+    let number: i128 = number.into();
+    let digits = number.unsigned_abs().to_string();
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    if number < 0 { format!("-{grouped}") } else { grouped }
+}
+
+/// Money with thousands separators.
+pub fn money(cents: pipeline::domain::Cents) -> String {
+    let text = cents.to_string();
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, "00"));
+    let sign = if whole.starts_with('-') { "-" } else { "" };
+    let whole: i128 = whole.trim_start_matches('-').parse().unwrap_or_default();
+    format!("{sign}{}.{fraction}", thousands(whole))
+}
+
+#[cfg(test)]
+mod tests {
+    use pipeline::domain::Cents;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped() {
+        for (number, shown) in [(0, "0"), (999, "999"), (1_000, "1,000"), (-1_234_567, "-1,234,567")] {
+            assert_eq!(thousands(number), shown);
+        }
+        for (cents, shown) in [(0, "0.00"), (123_456_789, "1,234,567.89"), (-5, "-0.05")] {
+            assert_eq!(money(Cents::new(cents)), shown);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The state folder: who owns it, who uses it.
+
+use std::{
+    env,
+    fs::{self, File, OpenOptions},
+    hash::{DefaultHasher, Hash, Hasher},
+    os::unix::fs::{PermissionsExt, chown},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+    unistd::{Uid, User},
+};
+
+use super::process;
+
+/// A Unix socket's path has at most 107 bytes; the server's own file names need some of them.
+const SOCKET_FOLDER_BYTES_MAX: usize = 80;
+
+/// The state folder and the user that its servers run as.
+pub(super) struct Folder {
+    path: PathBuf,
+    /// Whom the servers run as, when that is not us: Postgres refuses to run as root.
+    server_user: Option<User>,
+}
+
+impl Folder {
+    pub(super) fn open(path: Option<&Path>) -> anyhow::Result<Self> {
+        let path = match path {
+            Some(path) => std::path::absolute(path)?,
+            None => default_path()?,
+        };
+        let server_user = if Uid::effective().is_root() { Some(unprivileged_user()?) } else { None };
+        let folder = Self { path, server_user };
+        folder.create(&folder.path)?;
+        folder.create(&folder.sockets())?;
+        if let Some(user) = &folder.server_user {
+            let inside = process::run_as(folder.server_user.as_ref(), "/bin/sh")
+                .args(["-c", "cd \"$0\"", folder.path.to_str().unwrap_or_default()])
+                .output()?;
+            if !inside.status.success() {
+                bail!(
+                    "the servers run as user {}, who cannot enter {}: choose another folder with --state-dir",
+                    user.name,
+                    folder.path.display()
+                );
+            }
+        }
+        Ok(folder)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn server_user(&self) -> Option<&User> {
+        self.server_user.as_ref()
+    }
+
+    /// Where the sockets are: inside, or in the system's temporary folder where the path is too long for a socket.
+    pub(super) fn sockets(&self) -> PathBuf {
+        let inside = self.path.join("run");
+        if inside.as_os_str().len() <= SOCKET_FOLDER_BYTES_MAX {
+            return inside;
+        }
+        let mut hasher = DefaultHasher::new();
+        self.path.hash(&mut hasher);
+        Path::new("/tmp").join(format!("orderstream-{:016x}", hasher.finish()))
+    }
+
+    /// Creates a folder for the servers' user alone.
+    pub(super) fn create(&self, path: &Path) -> anyhow::Result<()> {
+        fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
+        if let Some(user) = &self.server_user {
+            chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+        Ok(())
+    }
+
+    /// One at a time starts or stops servers.
+    pub(super) fn gate(&self) -> anyhow::Result<Flock<File>> {
+        self.lock("gate.lock", FlockArg::LockExclusive)
+    }
+
+    /// The lock that users hold.
+    pub(super) fn users(&self, how: FlockArg) -> anyhow::Result<Flock<File>> {
+        self.lock("users.lock", how)
+    }
+
+    /// The users' lock for oneself alone, if nobody else holds it.
+    pub(super) fn try_users_alone(&self) -> anyhow::Result<Option<Flock<File>>> {
+        match Flock::lock(self.lock_file("users.lock")?, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, error)) => Err(error.into()),
+        }
+    }
+
+    fn lock(&self, name: &str, how: FlockArg) -> anyhow::Result<Flock<File>> {
+        Flock::lock(self.lock_file(name)?, how).map_err(|(_, error)| error.into())
+    }
+
+    fn lock_file(&self, name: &str) -> anyhow::Result<File> {
+        let path = self.path.join(name);
+        OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .with_context(|| format!("cannot open {}", path.display()))
+    }
+}
+
+fn default_path() -> anyhow::Result<PathBuf> {
+    if Uid::effective().is_root() {
+        return Ok(PathBuf::from("/var/lib/orderstream"));
+    }
+    let state = env::var_os("XDG_STATE_HOME").filter(|state| !state.is_empty()).map(PathBuf::from);
+    let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".local/state"));
+    let state = state.or_else(home).context("neither XDG_STATE_HOME nor HOME is set: name a folder with --state-dir")?;
+    Ok(state.join("orderstream"))
+}
+
+/// The user that the distribution's package made for Postgres, or nobody.
+fn unprivileged_user() -> anyhow::Result<User> {
+    for name in ["postgres", "nobody"] {
+        if let Some(user) = User::from_name(name)? {
+            return Ok(user);
+        }
+    }
+    bail!("Postgres does not run as root, and there is no user postgres or nobody to run it as")
+}

@@ -1,0 +1,97 @@
+//! The stack's Redis.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::bail;
+use nix::sys::signal::Signal;
+
+use super::{
+    folder::Folder,
+    process::{self, find, run, run_as},
+};
+
+/// Loading a large append-only file takes its time.
+const START_PATIENCE: Duration = Duration::from_secs(120);
+
+fn data(folder: &Folder) -> PathBuf {
+    folder.path().join("redis")
+}
+
+fn socket(folder: &Folder) -> PathBuf {
+    folder.sockets().join("redis.sock")
+}
+
+fn pid_file(folder: &Folder) -> PathBuf {
+    data(folder).join("redis.pid")
+}
+
+/// How to reach it.
+pub(super) fn url(folder: &Folder) -> String {
+    format!("unix://{}", socket(folder).display())
+}
+
+/// Starts it, unless it runs.
+pub(super) fn ensure_running(folder: &Folder) -> anyhow::Result<()> {
+    if process::running(&pid_file(folder), "redis").is_some() {
+        return await_answer(folder);
+    }
+    let program = find("redis-server", "redis-server")?;
+    let data = data(folder);
+    folder.create(&data)?;
+    let config = data.join("redis.conf");
+    let log = data.join("redis.log");
+    // Durable: an append-only file, and no eviction that could delete a stream.
+    fs::write(
+        &config,
+        format!(
+            "port 0\nunixsocket \"{socket}\"\nunixsocketperm 700\ndir \"{data}\"\ndaemonize yes\npidfile \"{pid}\"\n\
+             logfile \"{log}\"\nappendonly yes\nappendfsync everysec\nsave \"\"\nmaxmemory-policy noeviction\n\
+             auto-aof-rewrite-min-size 256mb\n",
+            socket = socket(folder).display(),
+            data = data.display(),
+            pid = pid_file(folder).display(),
+            log = log.display(),
+        ),
+    )?;
+    run(run_as(folder.server_user(), program).arg(&config).stdin(std::process::Stdio::null()))?;
+    await_answer(folder)
+}
+
+/// Waits until it answers: it listens before it has loaded its file.
+fn await_answer(folder: &Folder) -> anyhow::Result<()> {
+    let deadline = Instant::now() + START_PATIENCE;
+    while !answers(folder) {
+        if Instant::now() > deadline {
+            let log = data(folder).join("redis.log");
+            bail!("Redis did not start; its log ends with:\n{}", process::log_tail(&log));
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+fn answers(folder: &Folder) -> bool {
+    let pong = || -> std::io::Result<bool> {
+        let mut connection = UnixStream::connect(socket(folder))?;
+        connection.write_all(b"PING\r\n")?;
+        let mut reply = [0; 5];
+        connection.read_exact(&mut reply)?;
+        Ok(&reply == b"+PONG")
+    };
+    pong().unwrap_or(false)
+}
+
+/// Stops it; it writes its append-only file to the end.
+pub(super) fn stop(folder: &Folder) -> anyhow::Result<()> {
+    match process::running(&pid_file(folder), "redis") {
+        Some(pid) => process::stop(pid, Signal::SIGTERM, Duration::from_secs(60)),
+        None => Ok(()),
+    }
+}
