@@ -207,7 +207,8 @@ impl Private {
 
     /// Reads what `dev` prints until it is ready.
     async fn read_urls(&mut self) -> Result<(String, String)> {
-        let mut lines = self.stdout.take().context("its output was read already")?;
+        // It stays ours while we wait: should the wait be broken off, the program must not print into a closed pipe.
+        let lines = self.stdout.as_mut().context("its output was read already")?;
         let (mut database_url, mut redis_url) = (None, None);
         while let Some(line) = lines.next_line().await? {
             match line.split_once('=') {
@@ -215,7 +216,9 @@ impl Private {
                 Some(("REDIS_URL", url)) => redis_url = Some(url.to_owned()),
                 _ if line == "ready" => {
                     // Whatever else it prints must not fill the pipe.
-                    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+                    if let Some(mut rest) = self.stdout.take() {
+                        tokio::spawn(async move { while let Ok(Some(_)) = rest.next_line().await {} });
+                    }
                     return database_url.zip(redis_url).context("it was ready without naming its addresses");
                 }
                 _ => {}
