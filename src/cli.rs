@@ -166,6 +166,13 @@ pub struct WorkerArgs {
     pub payment: PaymentArgs,
 }
 
+impl WorkerArgs {
+    /// The defaults of the flags, with this gateway.
+    pub fn with(payment: &PaymentArgs) -> Self {
+        Self { workers: 1, batch: 1_000, claim_idle: 15, drain_deadline: 20, payment: payment.clone() }
+    }
+}
+
 /// What a process of `run` can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Role {
@@ -180,6 +187,9 @@ pub enum Role {
 }
 
 impl Role {
+    /// Everything that there is to run.
+    pub const ALL: &'static [Self] = &[Self::Reservation, Self::Payment, Self::Settlement, Self::Relay];
+
     /// The stage, if it is one.
     pub fn stage(self) -> Option<StageName> {
         match self {

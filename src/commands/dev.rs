@@ -14,8 +14,6 @@ use crate::{
     exit::{Exit, Refusal},
 };
 
-const ALL: [Role; 4] = [Role::Reservation, Role::Payment, Role::Settlement, Role::Relay];
-
 pub(super) async fn run(globals: &Globals, args: DevArgs) -> anyhow::Result<Exit> {
     if servers_from_env()?.is_some() {
         let message = "dev runs servers of its own, but DATABASE_URL and REDIS_URL name others: unset them, or use run";
@@ -27,7 +25,7 @@ pub(super) async fn run(globals: &Globals, args: DevArgs) -> anyhow::Result<Exit
     info!(state = %stack.path().display(), "the local stack runs");
     let crew = match args.no_workers {
         true => None,
-        false => Some(Crew::start(&backends, &ALL, &args.workers, &shutdown).await?),
+        false => Some(Crew::start(&backends, Role::ALL, &args.workers, &shutdown).await?),
     };
 
     let outcome = match args.command.split_first() {

@@ -4,6 +4,8 @@ mod audit;
 mod catalogue;
 mod dev;
 mod figures;
+mod generate;
+mod import;
 mod orders;
 mod run;
 mod status;
@@ -53,7 +55,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Leaderboard(args) => figures::leaderboard(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Status => status::run(&Backends::open(&globals).await?, &globals).await,
         Command::Audit => audit::run(&Backends::open(&globals).await?, &globals).await,
-        Command::Import(_) | Command::Generate(_) => anyhow::bail!("not yet"),
+        Command::Import(args) => import::run(&globals, &args).await,
+        Command::Generate(args) => generate::run(&args, &globals),
     }
 }
 

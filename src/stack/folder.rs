@@ -121,7 +121,8 @@ fn default_path() -> anyhow::Result<PathBuf> {
     }
     let state = env::var_os("XDG_STATE_HOME").filter(|state| !state.is_empty()).map(PathBuf::from);
     let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".local/state"));
-    let state = state.or_else(home).context("neither XDG_STATE_HOME nor HOME is set: name a folder with --state-dir")?;
+    let state =
+        state.or_else(home).context("neither XDG_STATE_HOME nor HOME is set: name a folder with --state-dir")?;
     Ok(state.join("orderstream"))
 }
 

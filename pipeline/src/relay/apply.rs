@@ -98,7 +98,7 @@ impl Change {
             .map(|((board, day, member), by)| {
                 let key = index.of(keys.leaderboard(board, day));
                 if let Some(day) = day {
-                    expiries.insert(key, expiry(day));
+                    expiries.insert(key, day_board_end(day));
                 }
                 (key, member, by)
             })
@@ -146,7 +146,7 @@ impl Change {
 }
 
 /// The end of a day's leaderboards, in Unix seconds.
-fn expiry(day: NaiveDate) -> i64 {
+pub(crate) fn day_board_end(day: NaiveDate) -> i64 {
     let last = day.checked_add_days(DAY_BOARDS_KEPT).unwrap_or(NaiveDate::MAX);
     last.and_time(chrono::NaiveTime::MIN).and_utc().timestamp()
 }

@@ -11,6 +11,9 @@ use crate::{
     topology::{Keyspace, Leaderboard},
 };
 
+/// How the names of hashes begin; all other tables are sorted sets.
+const KPI: &str = "kpi:";
+
 /// KPIs and leaderboards as the relay has left them in Redis.
 #[derive(Debug, Clone)]
 pub struct Board {
@@ -24,6 +27,8 @@ pub struct BoardSnapshot {
     pub cursor: i64,
     /// Hashes and sorted sets by the part of their key after the board's prefix; fields and members with their values.
     pub values: BTreeMap<String, BTreeMap<String, i64>>,
+    /// When each of them ends, in Unix seconds; those that stay have no entry.
+    pub ends: BTreeMap<String, i64>,
 }
 
 impl Board {
@@ -82,34 +87,55 @@ impl Board {
     /// # Errors
     /// When Redis cannot be reached, or a key is neither hash nor sorted set.
     pub async fn snapshot(&self, redis: &mut MultiplexedConnection) -> Result<BoardSnapshot, Error> {
-        let prefix = self.keys.board_prefix();
-        let mut names: Vec<String> = self
-            .all_keys(redis)
-            .await?
-            .into_iter()
-            .filter_map(|key| key.strip_prefix(&prefix).map(ToOwned::to_owned))
-            .filter(|name| name.starts_with("kpi:") || name.starts_with("leaderboard:"))
-            .collect();
-        names.sort();
+        let mut names = self.table_names(redis).await?;
+        loop {
+            let snapshot = self.read_tables(redis, &names).await?;
+            // A table that the relay created between our look and our read would be missing under its cursor.
+            let now = self.table_names(redis).await?;
+            if now.iter().all(|name| names.contains(name)) {
+                return Ok(snapshot);
+            }
+            names = now;
+        }
+    }
 
+    async fn read_tables(&self, redis: &mut MultiplexedConnection, names: &[String]) -> Result<BoardSnapshot, Error> {
+        let prefix = self.keys.board_prefix();
         let mut pipeline = redis::pipe();
         pipeline.atomic().cmd("GET").arg(self.keys.cursor());
-        for name in &names {
+        for name in names {
             let key = format!("{prefix}{name}");
-            match name.starts_with("kpi:") {
-                true => pipeline.cmd("HGETALL").arg(key),
-                false => pipeline.cmd("ZRANGE").arg(key).arg(0).arg(-1).arg("WITHSCORES"),
+            match name.starts_with(KPI) {
+                true => pipeline.cmd("HGETALL").arg(&key),
+                false => pipeline.cmd("ZRANGE").arg(&key).arg(0).arg(-1).arg("WITHSCORES"),
             };
+            pipeline.cmd("EXPIRETIME").arg(&key);
         }
         let mut replies: Vec<redis::Value> = pipeline.query_async(redis).await?;
         let tables = replies.split_off(1);
         let cursor: Option<i64> = redis::from_redis_value(replies.swap_remove(0)).map_err(redis::RedisError::from)?;
-        let mut values = BTreeMap::new();
-        for (name, table) in names.into_iter().zip(tables) {
+        let mut snapshot = BoardSnapshot { cursor: cursor.unwrap_or(0), ..BoardSnapshot::default() };
+        let mut replies = tables.into_iter();
+        for name in names {
+            let (Some(table), Some(end)) = (replies.next(), replies.next()) else { break };
             let table: BTreeMap<String, f64> = redis::from_redis_value(table).map_err(redis::RedisError::from)?;
-            values.insert(name, table.into_iter().map(|(member, score)| (member, exact(score))).collect());
+            // Negative: no end, or no such key any more.
+            let end: i64 = redis::from_redis_value(end).map_err(redis::RedisError::from)?;
+            if end >= 0 {
+                snapshot.ends.insert(name.clone(), end);
+            }
+            let table = table.into_iter().map(|(member, score)| (member, exact(score))).collect();
+            snapshot.values.insert(name.clone(), table);
         }
-        Ok(BoardSnapshot { cursor: cursor.unwrap_or(0), values })
+        Ok(snapshot)
+    }
+
+    /// The tables that there are, by the part of their key after the board's prefix, sorted.
+    async fn table_names(&self, redis: &mut MultiplexedConnection) -> Result<Vec<String>, Error> {
+        let prefix = self.keys.board_prefix();
+        let keys = self.all_keys(redis).await?;
+        let names = keys.iter().filter_map(|key| key.strip_prefix(&prefix));
+        Ok(names.filter(|name| name.starts_with(KPI) || name.starts_with("leaderboard:")).map(str::to_owned).collect())
     }
 
     /// Deletes everything that can be rebuilt; how many keys. The events stream stays with the groups of its readers,

@@ -4,6 +4,7 @@
 //! handful of statements whatever its size. **Lock order**, everywhere: existing orders by id, then products by id, then
 //! the event counter. A reservation locks no existing order; its new ones nobody else can see.
 
+mod audit;
 mod catalogue;
 mod connection;
 mod error;
@@ -15,6 +16,7 @@ mod reservations;
 mod settlements;
 mod stock;
 
+pub use audit::{EXAMPLES_MAX, OpenOrder, SqlCheck, SqlFinding, begin_snapshot, open_orders, sql_checks};
 pub use catalogue::{
     Customer, Product, SEEDED_SKU_PREFIX, has_real_products, is_catalogue_empty, upsert_customers, upsert_products,
 };
@@ -26,8 +28,8 @@ pub use events::{
 };
 pub use imports::{ImportOutcome, KnownOrder, known_orders, note_import_status, start_import};
 pub use orders::{
-    EventRow, OrderDetail, OrderFilter, OrderLine, OrderSummary, PaymentRow, RefundRow, StateCount, find_order,
-    list_orders, state_counts,
+    EventRow, Latency, OrderDetail, OrderFilter, OrderLine, OrderSummary, PaymentRow, RefundRow, StateCount,
+    find_order, import_latency, list_orders, state_counts,
 };
 pub use payments::{NewPayments, PayableOrder, insert_payments, payable_orders};
 pub use reservations::{ExistingOrder, NewOrders, draw_order_ids, insert_orders, known_customers, orders_by_code};

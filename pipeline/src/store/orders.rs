@@ -292,3 +292,34 @@ pub async fn state_counts(pool: &PgPool, import_id: Option<i64>) -> Result<Vec<S
         })
         .collect())
 }
+
+/// Time from an order's entry into the stream to its end, over many orders, in milliseconds.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Latency {
+    /// Half of the orders were faster.
+    pub p50_ms: f64,
+    /// 99 of 100 were faster.
+    pub p99_ms: f64,
+    /// 999 of 1,000 were faster.
+    pub p999_ms: f64,
+}
+
+/// The latency of the orders of an import that have reached their end; `None` without any. Compares the clock of Redis
+/// with that of Postgres.
+///
+/// # Errors
+/// As any statement.
+pub async fn import_latency(pool: &PgPool, import_id: i64) -> Result<Option<Latency>, Error> {
+    let row = sqlx::query!(
+        "SELECT percentile_cont(ARRAY[0.5, 0.99, 0.999])
+                WITHIN GROUP (ORDER BY extract(epoch FROM settled_at - received_at)::float8 * 1000) AS ms
+         FROM orders WHERE import_id = $1 AND settled_at IS NOT NULL",
+        import_id
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(row.ms.and_then(|ms| match ms[..] {
+        [p50_ms, p99_ms, p999_ms] => Some(Latency { p50_ms, p99_ms, p999_ms }),
+        _ => None,
+    }))
+}

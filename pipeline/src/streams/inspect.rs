@@ -94,6 +94,14 @@ impl Redis {
         Ok(groups.into_iter().next())
     }
 
+    /// The server's clock, in Unix milliseconds.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn now_ms(&self, connection: &mut MultiplexedConnection) -> Result<u64, Error> {
+        now_ms(connection).await
+    }
+
     /// How many dead letters a partition has.
     ///
     /// # Errors

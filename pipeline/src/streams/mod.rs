@@ -5,8 +5,10 @@ mod consumer;
 mod inspect;
 mod publish;
 mod reply;
+mod unacknowledged;
 
 pub use connection::{Error, Redis, SafetyProblem};
 pub use consumer::{Claimed, Consumer, HandOff, HandOffCounts};
 pub use inspect::{ConsumerState, GroupState, StreamState};
 pub use publish::Publisher;
+pub use unacknowledged::Unacknowledged;

@@ -1,0 +1,237 @@
+//! What integration tests run on: real servers, and on them a database and a namespace of keys for each test, so that
+//! tests run side by side. Nothing sleeps: stages run until their streams are drained.
+
+#![allow(dead_code, reason = "every test file uses its own part")]
+
+mod database;
+mod servers;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use pipeline::{
+    audit::{self, Report},
+    domain::{Cents, CustomerId, Line, Order, OrderCode, ProductId},
+    gateway::Simulator,
+    message::encode_order,
+    relay::Board,
+    runner::{Limits, PipelineConfig, Workers},
+    shutdown::Shutdown,
+    store::{self, Customer, Product, Store, WorkerSettings},
+    streams::{Publisher, Redis},
+    topology::StageName,
+};
+use redis::aio::MultiplexedConnection;
+use servers::{PATIENCE, Servers, random};
+use sqlx::AssertSqlSafe;
+
+/// The share of order codes that the simulated gateway approves.
+pub(crate) const SUCCESS_RATE: f64 = 0.9;
+
+/// One test's own database and keys. Both are gone when it is dropped.
+pub(crate) struct Stack {
+    /// For stages.
+    pub(crate) store: Store,
+    /// For reports and the audit.
+    pub(crate) reports: Store,
+    pub(crate) redis: Redis,
+    pub(crate) database_url: String,
+    pub(crate) namespace: String,
+    database: String,
+    /// Last, so that the servers outlive everything that uses them.
+    servers: Arc<Servers>,
+}
+
+impl Stack {
+    /// An empty stack: migrated, without catalogue or orders.
+    pub(crate) async fn get() -> Self {
+        let servers = Servers::get().await;
+        let id = random();
+        let (database, namespace) = (format!("orderstream_t_{id:016x}"), format!("t_{id:016x}"));
+        let database_url = database::create(&servers.postgres_url, &database).await;
+        Self {
+            store: Store::new(&database_url, WorkerSettings::Worker, 8).expect("a URL"),
+            reports: Store::new(&database_url, WorkerSettings::Report, 4).expect("a URL"),
+            redis: Redis::new(&servers.redis_url, &namespace).expect("a URL"),
+            database_url,
+            namespace,
+            database,
+            servers,
+        }
+    }
+
+    /// The address of this test's Redis server, for clients of one's own.
+    pub(crate) fn redis_url(&self) -> &str {
+        &self.servers.redis_url
+    }
+
+    /// Puts customers 1 to `customers` into the catalogue, and products 1, 2, … with these stocks.
+    pub(crate) async fn seed(&self, customers: i64, stocks: &[i64]) {
+        let customers: Vec<Customer> = (1..=customers)
+            .map(|id| Customer { id, name: format!("Customer {id}"), email: format!("customer-{id}@example.com") })
+            .collect();
+        let products: Vec<Product> = (1..)
+            .zip(stocks)
+            .map(|(id, &stock)| Product {
+                id,
+                sku: format!("SKU-{id}"),
+                name: format!("Product {id}"),
+                unit_price_cents: 1999,
+                stock,
+            })
+            .collect();
+        store::upsert_customers(self.store.pool(), &customers).await.expect("customers");
+        store::upsert_products(self.store.pool(), &products).await.expect("products");
+    }
+
+    /// Publishes orders as an importer does.
+    pub(crate) async fn publish(&self, orders: &[Order]) {
+        let bodies: Vec<Vec<u8>> = orders.iter().map(encode_order).collect();
+        let mut publisher = Publisher::connect(&self.redis, 0).await.expect("Redis");
+        publisher.publish(&bodies, None).await.expect("published");
+    }
+
+    /// A small pipeline that notices work, and its end, quickly.
+    pub(crate) fn config(&self, stages: &[StageName]) -> PipelineConfig {
+        PipelineConfig {
+            stages: stages.to_vec(),
+            relay: true,
+            workers_per_stage: 1,
+            limits: Limits { block: Duration::from_millis(20), ..Limits::default() },
+            gateway: Simulator::new(SUCCESS_RATE, Duration::ZERO).expect("a rate"),
+        }
+    }
+
+    /// Starts workers; stop them, or drop them with the runtime.
+    pub(crate) async fn start(&self, config: &PipelineConfig) -> Workers {
+        Workers::start(config, &self.store, &self.redis, &Shutdown::default()).await.expect("the pipeline starts")
+    }
+
+    /// Runs these stages and the relay until the streams of the stages are drained and the board shows every event.
+    pub(crate) async fn run(&self, stages: &[StageName]) {
+        let workers = self.start(&self.config(stages)).await;
+        self.drained(stages).await;
+        assert!(workers.stop(PATIENCE).await, "the workers come to their end");
+    }
+
+    /// Runs the whole pipeline until nothing is left to do.
+    pub(crate) async fn drain(&self) {
+        self.run(&StageName::ALL).await;
+    }
+
+    /// Waits until the streams of `stages`, which go in the order of the stages, are drained and the board shows every
+    /// event.
+    pub(crate) async fn drained(&self, stages: &[StageName]) {
+        let mut redis = self.connection().await;
+        for &stage in stages {
+            eventually(&format!("{stage} is drained"), async || {
+                let group = self.redis.group_state(&mut redis, 0, stage).await.expect("Redis");
+                group.is_some_and(|group| group.is_drained())
+            })
+            .await;
+        }
+        let board = Board::new(self.redis.keys().clone());
+        let mut postgres = self.reports.pool().acquire().await.expect("Postgres");
+        eventually("the board shows every event", async || {
+            let last = store::last_event_seq(&mut postgres).await.expect("the counter");
+            board.cursor(&mut redis).await.expect("Redis").unwrap_or(0) == last
+        })
+        .await;
+    }
+
+    /// The audit's report.
+    pub(crate) async fn audit(&self) -> Report {
+        audit::run(&self.reports, &self.redis).await.expect("the audit can be carried through")
+    }
+
+    /// Fails with the differences if the audit finds any.
+    pub(crate) async fn books_balance(&self) {
+        let report = self.audit().await;
+        let found: Vec<String> =
+            report.failed().map(|check| format!("{}: {:#?}", check.name, check.examples)).collect();
+        assert!(found.is_empty(), "the books do not balance: {}", found.join("\n"));
+    }
+
+    /// Runs statements in this test's database; how many rows the last one changed.
+    pub(crate) async fn sql(&self, statements: &str) -> u64 {
+        let done = sqlx::raw_sql(AssertSqlSafe(statements)).execute(self.reports.pool()).await;
+        done.unwrap_or_else(|error| panic!("{statements}: {error}")).rows_affected()
+    }
+
+    /// One value out of this test's database.
+    pub(crate) async fn value<T>(&self, query: &str) -> T
+    where
+        T: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+    {
+        let value = sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(self.reports.pool()).await;
+        value.unwrap_or_else(|error| panic!("{query}: {error}"))
+    }
+
+    /// A connection to Redis.
+    pub(crate) async fn connection(&self) -> MultiplexedConnection {
+        self.redis.connect().await.expect("Redis")
+    }
+
+    fn remove_blocking(&self) -> Result<(), String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        runtime.block_on(self.remove()).map_err(|error| error.to_string())
+    }
+
+    /// Forgets this test in the servers; they may be those of somebody who goes on.
+    async fn remove(&self) -> Result<(), Box<dyn std::error::Error>> {
+        database::remove(&self.servers.postgres_url, &self.database).await?;
+        // A connection of this runtime: the test's own belong to one that waits for us.
+        let mut redis = Redis::new(&self.servers.redis_url, &self.namespace)?.connect().await?;
+        let pattern = format!("{}:*", self.namespace);
+        let mut cursor = 0_u64;
+        loop {
+            let (next, keys): (u64, Vec<String>) =
+                redis::cmd("SCAN").arg(cursor).arg("MATCH").arg(&pattern).query_async(&mut redis).await?;
+            if !keys.is_empty() {
+                redis::cmd("UNLINK").arg(keys).exec_async(&mut redis).await?;
+            }
+            if next == 0 {
+                return Ok(());
+            }
+            cursor = next;
+        }
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // On a thread with a runtime of its own: this may be dropped inside one, even by a panic.
+        let removed = std::thread::scope(|scope| scope.spawn(|| self.remove_blocking()).join());
+        if !matches!(removed, Ok(Ok(()))) {
+            eprintln!("{} was not removed: {removed:?}", self.database);
+        }
+    }
+}
+
+/// Asks again and again until the condition holds.
+///
+/// # Panics
+/// When it does not in a minute.
+pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < PATIENCE, "waited in vain for this: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// An order with lines of (product, quantity, price in cents).
+pub(crate) fn order(code: &str, customer: i64, lines: &[(i64, i32, i64)]) -> Order {
+    let lines = lines
+        .iter()
+        .map(|&(product, quantity, cents)| Line {
+            product_id: ProductId(product),
+            quantity,
+            unit_price: Cents::new(cents),
+        })
+        .collect();
+    Order::new(OrderCode::new(code).expect("a code"), CustomerId(customer), lines).expect("an order")
+}

@@ -1,0 +1,34 @@
+//! `orderstream generate`.
+
+use std::{io, time::Instant};
+
+use anyhow::Context;
+
+use crate::{
+    cli::GenerateArgs,
+    config::Globals,
+    exit::Exit,
+    generate::{self, GenerateOptions},
+    output::thousands,
+};
+
+pub(super) fn run(args: &GenerateArgs, globals: &Globals) -> anyhow::Result<Exit> {
+    let options = GenerateOptions {
+        rows: args.rows,
+        seed: args.seed,
+        skew: args.skew,
+        customers: args.customers,
+        products: args.products,
+        mixed_customers: args.mixed_customers,
+    };
+    let started = Instant::now();
+    match args.file.as_os_str() == "-" {
+        true => generate::write(io::stdout().lock(), &options)?,
+        false => generate::write_file(&args.file, &options)
+            .with_context(|| format!("cannot write {}", args.file.display()))?,
+    }
+    if !globals.quiet {
+        eprintln!("{} rows in {:.2} s", thousands(args.rows), started.elapsed().as_secs_f64());
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,262 @@
+//! `orderstream import`: read, publish, wait, sum up.
+
+mod reading;
+mod summary;
+
+use std::{path::Path, sync::Arc, time::Instant};
+
+use anyhow::Context;
+use pipeline::{
+    shutdown::Shutdown,
+    store::{self, ImportOutcome, Store, WorkerSettings},
+    topology::StageName,
+};
+
+use super::{catalogue, run::Crew, shutdown_on_signal};
+use crate::{
+    backends::{Backends, FIRST_CUSTOMERS, FIRST_PRODUCTS, FIRST_STOCK},
+    cli::{ImportArgs, Role, WorkerArgs},
+    config::Globals,
+    exit::{Exit, Refusal},
+    intake::Intake,
+    output,
+    progress::Progress,
+};
+use reading::File;
+use summary::{Outcome, Summary};
+
+/// A consumer that asked for work this recently is at work.
+const AT_WORK_MS: u64 = 5_000;
+
+pub(super) async fn run(globals: &Globals, args: &ImportArgs) -> anyhow::Result<Exit> {
+    if args.rejects.is_some() && args.files.len() > 1 {
+        let message = "--rejects names one file, but several are imported: leave it out, each gets its own";
+        return Err(Refusal::new(Exit::Usage, message).into());
+    }
+    let shutdown = shutdown_on_signal()?;
+    let mut progress = Progress::new(globals.quiet);
+    let mut summaries = Vec::new();
+    let mut outcome = Ok(Exit::Done);
+    let session = match args.dry_run {
+        true => None,
+        false => Some(Session::open(globals, args, &shutdown, &progress).await?),
+    };
+    for path in &args.files {
+        let summary = match &session {
+            None => dry_run(path, args, &mut progress, &shutdown).await,
+            Some(session) => session.import(path, args, &mut progress, &shutdown).await,
+        };
+        progress.end();
+        match summary {
+            Ok(summary) => {
+                if !globals.json {
+                    summary.print()?;
+                }
+                let exit = summary.exit();
+                summaries.push(summary);
+                if exit == Exit::Interrupted {
+                    outcome = Ok(exit);
+                    break;
+                }
+                if let (Ok(Exit::Done), Exit::Rejected | Exit::Failed) = (&outcome, exit) {
+                    outcome = Ok(exit);
+                }
+            }
+            // One unreadable file does not keep the others from being imported.
+            Err(error) if args.files.len() > 1 => {
+                eprintln!("error: {error:#}");
+                outcome = Ok(Exit::Failed);
+            }
+            Err(error) => outcome = Err(error),
+        }
+    }
+    if let Some(session) = session {
+        session.close().await;
+    }
+    if globals.json {
+        output::json(&serde_json::json!({ "imports": summaries }))?;
+    }
+    outcome
+}
+
+async fn dry_run(
+    path: &Path,
+    args: &ImportArgs,
+    progress: &mut Progress,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Summary> {
+    let started = Instant::now();
+    let file = File::open(path, args.rejects.as_deref())?;
+    let mut summary = Summary::new(&file);
+    match reading::read(file, args, progress, shutdown).await? {
+        Some(read) => summary.read(&read, started.elapsed()),
+        None => summary.outcome = Outcome::Interrupted,
+    }
+    summary.dry_run = true;
+    Ok(summary)
+}
+
+/// The servers, and the workers where nobody else runs them.
+struct Session {
+    store: Store,
+    backends: Backends,
+    partitions: u16,
+    crew: Option<Crew>,
+}
+
+impl Session {
+    async fn open(
+        globals: &Globals,
+        args: &ImportArgs,
+        shutdown: &Shutdown,
+        progress: &Progress,
+    ) -> anyhow::Result<Self> {
+        // A file that is not there should not start servers first.
+        for path in &args.files {
+            File::check(path)?;
+        }
+        let backends = Backends::open(globals).await?;
+        backends.check_safety().await?;
+        let store = backends.store(WorkerSettings::Worker, 4)?;
+        let partitions = store.partitions().await?;
+        if store::is_catalogue_empty(store.pool()).await? {
+            if !backends.is_local() {
+                let message = "the catalogue is empty, so every order would fail: load products and customers first \
+                               (orderstream load, or orderstream seed to try things out)";
+                return Err(Refusal::new(Exit::Conflict, message).into());
+            }
+            catalogue::fill(&store, FIRST_PRODUCTS, FIRST_CUSTOMERS, FIRST_STOCK).await?;
+            progress.note(&format!(
+                "The catalogue was empty: made up {FIRST_PRODUCTS} products and {FIRST_CUSTOMERS} customers. \
+                 Your own: orderstream load products|customers FILE"
+            ));
+        }
+        let crew = match backends.is_local() && !args.no_wait && !is_anyone_at_work(&backends, partitions).await? {
+            true => Some(Crew::start(&backends, Role::ALL, &WorkerArgs::with(&args.payment), shutdown).await?),
+            false => None,
+        };
+        Ok(Self { store, backends, partitions, crew })
+    }
+
+    async fn import(
+        &self,
+        path: &Path,
+        args: &ImportArgs,
+        progress: &mut Progress,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<Summary> {
+        let file = File::open(path, args.rejects.as_deref())?;
+        let mut summary = Summary::new(&file);
+        let import_id = store::start_import(self.store.pool(), &summary.file).await?;
+        summary.import_id = Some(import_id);
+        let result = self.import_as(import_id, file, args, &mut summary, progress, shutdown).await;
+        if result.is_err() {
+            summary.outcome = Outcome::Failed;
+        }
+        let noted = self.note(import_id, &summary).await;
+        result?;
+        noted?;
+        Ok(summary)
+    }
+
+    async fn import_as(
+        &self,
+        import_id: i64,
+        file: File,
+        args: &ImportArgs,
+        summary: &mut Summary,
+        progress: &mut Progress,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let Some(read) = reading::read(file, args, progress, shutdown).await? else {
+            summary.outcome = Outcome::Interrupted;
+            return Ok(());
+        };
+        summary.read(&read, started.elapsed());
+        summary.outcome = Outcome::Publishing;
+        self.note(import_id, summary).await?;
+
+        let intake = Intake {
+            store: self.store.clone(),
+            redis: self.backends.redis()?,
+            partitions: self.partitions,
+            import_id,
+            max_backlog: args.max_backlog,
+            orders: Arc::new(read.grouped),
+        };
+        let publishing = Instant::now();
+        let published = intake.publish(summary.orders, progress, shutdown).await?;
+        summary.published(published.orders, publishing.elapsed());
+        if !published.complete {
+            summary.outcome = Outcome::Interrupted;
+            return Ok(());
+        }
+        if args.no_wait {
+            summary.outcome = Outcome::Published;
+            return Ok(());
+        }
+        summary.outcome = Outcome::Waiting;
+        self.note(import_id, summary).await?;
+        let Some(known) = intake.await_known(&published, progress, shutdown).await? else {
+            summary.outcome = Outcome::Interrupted;
+            return Ok(());
+        };
+        summary.known = Some(known);
+        if let Some(crew) = &self.crew {
+            progress.phase("Settling", None);
+            tokio::select! {
+                drained = crew.drained() => drained?,
+                () = shutdown.begun() => {
+                    summary.outcome = Outcome::Interrupted;
+                    return Ok(());
+                }
+            }
+            summary.settled(publishing.elapsed(), crew.counts());
+            summary.latency = store::import_latency(self.store.pool(), import_id).await?;
+        }
+        summary.states = store::state_counts(self.store.pool(), Some(import_id)).await?;
+        summary.outcome = Outcome::Done;
+        Ok(())
+    }
+
+    /// Writes down where the import stands.
+    async fn note(&self, import_id: i64, summary: &Summary) -> anyhow::Result<()> {
+        let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let outcome = ImportOutcome {
+            sha256: summary.sha256.clone(),
+            rows: count(summary.rows),
+            rejected: count(summary.rejected_rows),
+            rejected_orders: count(summary.rejected_orders),
+            orders: count(summary.published_orders),
+            duplicates: summary.known.map(|known| count(known.duplicate_orders)),
+            conflicts: summary.known.map(|known| count(known.conflicting_orders)),
+        };
+        store::note_import_status(self.store.pool(), import_id, summary.outcome.as_str(), &outcome)
+            .await
+            .context("cannot record the import in Postgres")
+    }
+
+    async fn close(self) {
+        if let Some(crew) = self.crew {
+            crew.stop().await;
+        }
+        self.store.close().await;
+    }
+}
+
+/// Whether some process already runs workers on these servers.
+async fn is_anyone_at_work(backends: &Backends, partitions: u16) -> anyhow::Result<bool> {
+    let redis = backends.redis()?;
+    let mut connection = redis.connect().await?;
+    for partition in 0..partitions {
+        for stage in StageName::ALL {
+            let group = redis.group_state(&mut connection, partition, stage).await?;
+            let busy = group.is_some_and(|group| group.consumers.iter().any(|consumer| consumer.idle_ms < AT_WORK_MS));
+            if !busy {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,150 @@
+//! Reading one file, with its rejected rows on the side.
+
+use std::{
+    fs::{self, File as FsFile},
+    io::{self, BufWriter, Read, Write},
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::mpsc,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use pipeline::shutdown::Shutdown;
+
+use crate::{
+    cli::ImportArgs,
+    import::{self, Parsed, ReadError, ReadOptions, Reject, RejectWriter},
+    output::thousands,
+    progress::Progress,
+};
+
+/// Rejected rows that are shown at once; all of them are in the reject file.
+const SHOWN_MAX: u64 = 5;
+
+/// How often progress is drawn.
+const DRAW_EVERY: Duration = Duration::from_millis(100);
+
+/// A file to import, open.
+pub(super) struct File {
+    pub(super) name: String,
+    pub(super) rejects: PathBuf,
+    length: Option<u64>,
+    reader: Box<dyn Read + Send>,
+}
+
+impl File {
+    /// Whether a path can be imported at all.
+    pub(super) fn check(path: &Path) -> anyhow::Result<()> {
+        if path.as_os_str() != "-" {
+            let metadata = fs::metadata(path).with_context(|| format!("cannot import {}", path.display()))?;
+            if metadata.is_dir() {
+                bail!("cannot import {}: it is a directory; name the files in it", path.display());
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn open(path: &Path, rejects: Option<&Path>) -> anyhow::Result<Self> {
+        Self::check(path)?;
+        let rejects = |default: PathBuf| rejects.map_or(default, Path::to_owned);
+        if path.as_os_str() == "-" {
+            let rejects = rejects(PathBuf::from("stdin.rejects.csv"));
+            return Ok(Self { name: "-".to_owned(), rejects, length: None, reader: Box::new(io::stdin()) });
+        }
+        let name = path.display().to_string();
+        let file = FsFile::open(path).with_context(|| format!("cannot open {name}"))?;
+        let metadata = file.metadata()?;
+        Ok(Self {
+            rejects: rejects(PathBuf::from(format!("{name}.rejects.csv"))),
+            length: metadata.is_file().then_some(metadata.len()),
+            name,
+            reader: Box::new(file),
+        })
+    }
+}
+
+/// Reads the file to its end; `None` when the signal came first.
+pub(super) async fn read(
+    file: File,
+    args: &ImportArgs,
+    progress: &mut Progress,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Option<Parsed>> {
+    progress.phase("Reading", file.length);
+    let options =
+        ReadOptions { strict: args.strict, memory_bytes_max: usize::try_from(args.memory)?, ..ReadOptions::default() };
+    let (reports, inbox) = mpsc::channel();
+    let stop = shutdown.clone();
+    let name = file.name.clone();
+    let mut reading = tokio::task::spawn_blocking(move || read_blocking(file, &options, &stop, &reports));
+    let read = loop {
+        if let Some(import::Progress { bytes, rows }) = inbox.try_iter().last() {
+            let rate = progress.rate(rows);
+            progress.show(bytes, || format!("{} rows, {}/s", thousands(rows), thousands(rate)));
+        }
+        if let Ok(read) = tokio::time::timeout(DRAW_EVERY, &mut reading).await {
+            break read?;
+        }
+    };
+    progress.end();
+    match read {
+        Ok(parsed) => Ok(Some(parsed)),
+        Err(ReadError::Interrupted) => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot import {name}")),
+    }
+}
+
+fn read_blocking(
+    file: File,
+    options: &ReadOptions,
+    stop: &Shutdown,
+    reports: &mpsc::Sender<import::Progress>,
+) -> Result<Parsed, ReadError> {
+    let mut rejects = Rejects { name: file.name, path: file.rejects, writer: None, count: 0 };
+    let parsed = import::read(file.reader, options, &mut |reject| rejects.take(reject), &mut |progress| {
+        if stop.has_begun() || reports.send(progress).is_err() {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    })?;
+    rejects.finish().map_err(ReadError::Rejects)?;
+    Ok(parsed)
+}
+
+/// The reject file, which comes into being with the first rejected row.
+struct Rejects {
+    name: String,
+    path: PathBuf,
+    writer: Option<RejectWriter<BufWriter<FsFile>>>,
+    count: u64,
+}
+
+impl Rejects {
+    fn take(&mut self, reject: &Reject<'_>) -> io::Result<()> {
+        if self.writer.is_none() {
+            let file = FsFile::create(&self.path).map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}; name another with --rejects", self.path.display()))
+            })?;
+            self.writer = Some(RejectWriter::new(BufWriter::new(file))?);
+        }
+        self.count += 1;
+        if self.count <= SHOWN_MAX {
+            let column = reject.column.map(|column| format!(", column {column}")).unwrap_or_default();
+            eprintln!("{}, line {}{column}: {} [{}]", self.name, reject.line, reject.reason, reject.reason.code());
+        } else if self.count == SHOWN_MAX + 1 {
+            eprintln!("… more rejected rows are in {}", self.path.display());
+        }
+        match &mut self.writer {
+            Some(writer) => writer.write(&self.name, reject),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(self) -> io::Result<()> {
+        match self.writer {
+            Some(writer) => writer.finish()?.flush(),
+            None => Ok(()),
+        }
+    }
+}

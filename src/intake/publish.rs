@@ -1,0 +1,72 @@
+//! Publishing, no faster than the pipeline follows.
+
+use pipeline::{message::encode_order, shutdown::Shutdown, streams::Publisher, topology::StageName};
+
+use super::{Intake, IntakeError, POLL, Published, PublishedChunk, chunks::chunks};
+use crate::{output::thousands, progress::Progress};
+
+impl Intake {
+    /// Publishes all orders, or those up to the signal.
+    ///
+    /// # Errors
+    /// When Redis or the temporary files fail. Starting over is harmless.
+    pub async fn publish(
+        &self,
+        total: u64,
+        progress: &mut Progress,
+        shutdown: &Shutdown,
+    ) -> Result<Published, IntakeError> {
+        progress.phase("Publishing", Some(total));
+        let mut publishers = Vec::new();
+        for partition in 0..self.partitions {
+            publishers.push((partition, Publisher::connect(&self.redis, partition).await?));
+        }
+        let mut published = Published::default();
+        let mut chunks = chunks(&self.orders, |order| encode_order(&order.order));
+        let mut turn = 0;
+        while let Some(bodies) = chunks.recv().await {
+            let bodies = bodies?;
+            if !self.has_room(published.orders, progress, shutdown).await? {
+                return Ok(published);
+            }
+            let (partition, publisher) = &mut publishers[turn % usize::from(self.partitions)];
+            turn += 1;
+            if let Some(last) = publisher.publish(&bodies, Some(self.import_id)).await? {
+                published.chunks.push(PublishedChunk { partition: *partition, last });
+            }
+            published.orders += bodies.len() as u64;
+            let count = published.orders;
+            let rate = progress.rate(count);
+            progress.show(count, || format!("{} orders, {}/s", thousands(count), thousands(rate)));
+        }
+        published.complete = true;
+        Ok(published)
+    }
+
+    /// Waits until the pipeline has room; `false` when the signal came first. A backlog that Redis cannot tell counts
+    /// as none: the next look will know more.
+    async fn has_room(
+        &self,
+        published: u64,
+        progress: &mut Progress,
+        shutdown: &Shutdown,
+    ) -> Result<bool, IntakeError> {
+        let mut connection = self.redis.connect().await?;
+        while !shutdown.has_begun() {
+            let mut backlog = 0;
+            for partition in 0..self.partitions {
+                for stage in StageName::ALL {
+                    backlog += self.redis.backlog(&mut connection, partition, stage).await?.unwrap_or(0);
+                }
+            }
+            if backlog < self.max_backlog {
+                return Ok(true);
+            }
+            progress.show(published, || {
+                format!("{} orders are on their way: waiting for room (do workers run?)", thousands(backlog))
+            });
+            shutdown.sleep(POLL).await;
+        }
+        Ok(false)
+    }
+}
