@@ -74,9 +74,13 @@ impl Iterator for Orders<'_> {
                 if *nth == held.len() {
                     return None;
                 }
-                let (code, group, rows) = held.get(*nth);
+                let (code, mut rows) = held.get(*nth);
                 *nth += 1;
-                order(group.first_line, code, group.customer_id, rows.map(|row| row.order_line).collect())
+                let mut lines = Vec::with_capacity(rows.len());
+                let first = rows.next()?;
+                lines.push(first.order_line);
+                lines.extend(rows.map(|row| row.order_line));
+                order(first.line, code, first.customer_id, lines)
             }
             Source::Disk(merged) => match merged.next() {
                 Ok(None) => return None,
@@ -94,12 +98,16 @@ impl Iterator for Orders<'_> {
 
 /// Puts a good order into `payload`; its first line is the key of the frame.
 pub(super) fn encode(held: &Held, nth: usize, payload: &mut Vec<u8>) {
-    let (code, group, rows) = held.get(nth);
+    let (code, rows) = held.get(nth);
     payload.clear();
-    frame::put(payload, group.first_line);
-    frame::put_text(payload, code);
-    frame::put_customer(payload, group.customer_id);
-    rows.for_each(|row| frame::put_line(payload, &row.order_line));
+    for (place, row) in rows.enumerate() {
+        if place == 0 {
+            frame::put(payload, row.line);
+            frame::put_text(payload, code);
+            frame::put_customer(payload, row.customer_id);
+        }
+        frame::put_line(payload, &row.order_line);
+    }
 }
 
 fn decode(mut payload: Payload<'_>) -> io::Result<GroupedOrder> {

@@ -39,7 +39,7 @@ impl Tally {
         }
         self.orders += 1;
         self.accepted_rows += group.rows;
-        if let Some(line) = group.other_customer_line {
+        if let Some(line) = group.other_customer_line() {
             self.orders_with_several_customers += 1;
             let first = self.first_several_customers_line.map_or(line, |first| first.min(line));
             self.first_several_customers_line = Some(first);
@@ -69,11 +69,11 @@ impl From<io::Error> for SettleError {
 /// Settles what is all in memory.
 pub(super) fn in_memory(table: Table, sink: &mut RejectSink<'_>) -> Result<(Grouped, Tally), SettleError> {
     let mut tally = Tally::default();
-    table.groups.iter().for_each(|group| tally.add(group));
+    table.groups.iter().for_each(|(_, group)| tally.add(group));
     if tally.rejected_rows > 0 {
         for held in &table.rows {
-            if let Some(reason) = table.groups[held.group as usize].reason(held.row.line) {
-                let sibling = Sibling::new(table.codes.get(held.group), &held.row, reason);
+            if let Some(reason) = table.groups.value(held.group).reason(held.row.line) {
+                let sibling = Sibling::new(table.groups.code(held.group), &held.row, reason);
                 sibling.reject(sink).map_err(SettleError::Rejects)?;
             }
         }
@@ -161,19 +161,19 @@ impl Settling<'_> {
             }
             if over_budget(&table, 0) { Err(SettleError::OverBudget) } else { Ok(()) }
         })?;
-        let good = table.groups.iter().filter(|group| !group.is_rejected());
-        let good_rows = good.map(|group| group.rows).sum();
+        let good = table.groups.iter().filter(|(_, group)| !group.is_rejected());
+        let good_rows = good.map(|(_, group)| group.rows).sum();
         if over_budget(&table, good_rows) { Err(SettleError::OverBudget) } else { Ok(table) }
     }
 
     /// Second pass: good orders become a run by first line, the rows of others a run by line.
     fn keep(&mut self, partition: &Partition, mut table: Table) -> Result<(), SettleError> {
-        table.groups.iter().for_each(|group| self.tally.add(group));
+        table.groups.iter().for_each(|(_, group)| self.tally.add(group));
         partition.read(|code, spilled| {
             self.check()?;
             let Spilled::Row(row) = spilled else { return Ok(()) };
-            let group = table.codes.find(code).ok_or_else(super::frame::damaged)?;
-            match table.groups[group as usize].reason(row.line) {
+            let group = table.groups.find(code).ok_or_else(super::frame::damaged)?;
+            match table.groups.value(group).reason(row.line) {
                 None => table.hold(group, row),
                 Some(reason) => {
                     Sibling::new(code, &row, reason).encode(&mut self.payload);

@@ -52,7 +52,7 @@ impl Spill {
             spill.push(code, &Spilled::Bad(line))?;
         }
         for held in &table.rows {
-            spill.push(table.codes.get(held.group), &Spilled::Row(held.row))?;
+            spill.push(table.groups.code(held.group), &Spilled::Row(held.row))?;
         }
         Ok(spill)
     }

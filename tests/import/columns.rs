@@ -6,8 +6,24 @@ use crate::outcome::{HEADER, import_rows, import_text};
 fn what_is_not_a_positive_integer_of_plain_digits_is_rejected() {
     for (place, column) in [(2, "customer_id"), (3, "product_id"), (4, "quantity")] {
         for value in [
-            "", "0", "-1", "1.5", "1e3", "+5", " 5 ", "5 ", "٥", "0x10", "NaN", "inf", "null", "1,", "\" 5\"", "½",
-            "12345678901234567890", "9223372036854775808",
+            "",
+            "0",
+            "-1",
+            "1.5",
+            "1e3",
+            "+5",
+            " 5 ",
+            "5 ",
+            "٥",
+            "0x10",
+            "NaN",
+            "inf",
+            "null",
+            "1,",
+            "\" 5\"",
+            "½",
+            "12345678901234567890",
+            "9223372036854775808",
         ] {
             let mut fields = ["2", "A", "7", "4", "1", "1.00", "1.00"];
             fields[place] = value;
@@ -39,13 +55,27 @@ fn a_quantity_has_31_bits_and_an_id_63() {
 #[test]
 fn a_price_is_a_plain_decimal_with_at_most_two_places() {
     for price in [
-        "", "-1.00", "1.005", "1.000", "1e3", "+1.00", " 1.00", "$1.00", "1,50", ".5", "5.", "1.2.3", "NaN",
-        "100000000.00", "99999999999999999999",
+        "",
+        "-1.00",
+        "1.005",
+        "1.000",
+        "1e3",
+        "+1.00",
+        " 1.00",
+        "$1.00",
+        "1,50",
+        ".5",
+        "5.",
+        "1.2.3",
+        "NaN",
+        "100000000.00",
+        "99999999999999999999",
     ] {
         let outcome = import_rows(format!("1,A,7,4,1,1.00,1.00\n2,A,7,4,1,\"{price}\",1.00\n"));
         assert_eq!(outcome.reasons(), ["3 invalid_unit_price unit_price", "2 order_rejected"], "{price:?}");
     }
-    let outcome = import_rows("1,A,7,4,3,5,15\n2,A,7,4,3,5.5,16.50\n3,A,7,4,1,0,0.00\n4,A,7,4,1,99999999.99,99999999.99\n");
+    let outcome =
+        import_rows("1,A,7,4,3,5,15\n2,A,7,4,3,5.5,16.50\n3,A,7,4,1,0,0.00\n4,A,7,4,1,99999999.99,99999999.99\n");
     assert_eq!((outcome.accepted_rows, outcome.orders[0].order.total().get()), (4, 10_000_003_149));
 }
 
@@ -81,7 +111,8 @@ fn a_code_is_bounded_printable_and_not_padded() {
         let outcome = import_rows(format!("1,{code},7,4,1,1.00,1.00\n"));
         assert_eq!(outcome.reasons(), ["2 invalid_order_code order_code"], "{code:?}");
     }
-    for code in ["'; DROP TABLE orders;--", "=cmd|' /C calc'!A0", "Übergröße-🦀", "\"a,b\"", "\"say \"\"hi\"\"\""] {
+    for code in ["'; DROP TABLE orders;--", "=cmd|' /C calc'!A0", "Übergröße-🦀", "\"a,b\"", "\"say \"\"hi\"\"\""]
+    {
         assert_eq!(import_rows(format!("1,{code},7,4,1,1.00,1.00\n")).accepted_rows, 1, "{code:?}");
     }
 }

@@ -28,7 +28,9 @@ fn an_empty_file_is_an_error_and_a_header_alone_is_not() {
 fn a_missing_or_doubled_column_is_an_error_that_names_it() {
     for column in ["order_code", "customer_id", "product_id", "quantity", "unit_price"] {
         let text = HEADER.replace(column, "other");
-        assert!(matches!(refused(text.as_bytes()), ReadError::MissingColumn { column: missing, .. } if missing == column));
+        assert!(
+            matches!(refused(text.as_bytes()), ReadError::MissingColumn { column: missing, .. } if missing == column)
+        );
     }
     for column in HEADER.trim_end().split(',') {
         let text = format!("{},{}\n", column.to_uppercase(), HEADER.trim_end());

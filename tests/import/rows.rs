@@ -52,10 +52,7 @@ fn an_unbalanced_quote_rejects_its_row_and_swallows_nothing() {
 fn a_quoted_line_break_rejects_both_halves_and_the_order() {
     let outcome = import_rows("1,A,7,4,1,1.00,1.00\n2,\"A\n\",7,4,1,1.00,1.00\n3,B,7,4,1,1.00,1.00\n");
     assert_eq!(outcome.codes(), ["B"]);
-    assert_eq!(
-        outcome.reasons(),
-        ["3 unbalanced_quote order_code", "4 unbalanced_quote id", "2 order_rejected"]
-    );
+    assert_eq!(outcome.reasons(), ["3 unbalanced_quote order_code", "4 unbalanced_quote id", "2 order_rejected"]);
 
     // Without further columns before the code, the second half has the right number of columns.
     let outcome = import_text(
@@ -92,9 +89,11 @@ fn a_row_has_as_many_columns_as_the_header() {
 
 #[test]
 fn a_file_that_ends_amid_a_row_says_so() {
-    for (row, rejected) in
-        [("3,A,7,4,1,1.0", vec!["4 cut_off", "2 order_rejected"]), ("3,A,", vec!["4 cut_off", "2 order_rejected"]), ("3,A", vec!["4 cut_off"])]
-    {
+    for (row, rejected) in [
+        ("3,A,7,4,1,1.0", vec!["4 cut_off", "2 order_rejected"]),
+        ("3,A,", vec!["4 cut_off", "2 order_rejected"]),
+        ("3,A", vec!["4 cut_off"]),
+    ] {
         let outcome = import_rows(format!("1,A,7,4,1,1.00,1.00\n2,B,7,4,1,1.00,1.00\n{row}"));
         assert_eq!(outcome.reasons(), rejected, "{row}");
     }
@@ -105,7 +104,7 @@ fn a_file_that_ends_amid_a_row_says_so() {
 
 #[test]
 fn a_line_over_the_bound_is_rejected_with_its_order() {
-    let long = "x".repeat(LINE_BYTES_MAX);
+    let long = "x".repeat(LINE_BYTES_MAX + 1);
     let outcome = import_rows(format!(
         "1,A,7,4,1,1.00,1.00\n2,A,7,4,1,1.00,{long}\n3,B,7,4,1,1.00,1.00\n{long}\n2,\"B,7,{long}\n5,C,7,4,1,1.00,1.00\n"
     ));
