@@ -1,7 +1,7 @@
 //! Orders as they grow row by row, and the verdict on each.
 //!
-//! A table may know orders without holding their rows. That is how orders far larger than memory are judged: first
-//! every row is noted, then, with all verdicts known, the rows are read again and only those of good orders are kept.
+//! A table knows orders without holding their rows. That is how an order far larger than memory is judged: first every
+//! row is noted, then, with all verdicts known, the rows are read again and only those of good orders are held.
 
 use std::num::NonZeroU64;
 
@@ -142,11 +142,6 @@ impl Table {
         let group = self.groups.intern(code);
         let bad_line = &mut self.groups.value_mut(group).bad_line;
         *bad_line = [*bad_line, NonZeroU64::new(line)].into_iter().flatten().min();
-    }
-
-    /// Orders with a bad row, and the first of them each, in no order of lines.
-    pub(super) fn poisoned(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.groups.iter().filter_map(|(number, group)| Some((self.groups.code(number), group.bad_line?.get())))
     }
 }
 
