@@ -10,12 +10,14 @@
 //! | rows are divided by order, in memory, beyond that in temporary files | `partitions`, `frame` |
 //! | part by part: the verdict on each order, and its rows if it is bad | `settle`, `table`, `codes`, `sibling` |
 //! | good orders in order of first appearance | [`Grouped`], from `held` through `runs` |
+//! | an order becomes a message | [`encode_order_into`] |
 //! | rejected rows as CSV | [`RejectWriter`] |
 //!
 //! An order with any bad row is rejected whole, because half an order must never ship. `accepted_rows + rejected_rows`
 //! is always `rows`.
 
 mod codes;
+mod encode;
 mod error;
 mod fields;
 mod frame;
@@ -38,6 +40,7 @@ use std::{
 };
 
 pub use self::{
+    encode::encode_order_into,
     error::ReadError,
     grouped::{Grouped, GroupedOrder, Orders},
     lines::LINE_BYTES_MAX,
@@ -154,7 +157,7 @@ pub fn read(
         let number = line.number;
         match row::parse(line, &header, &mut fields) {
             Ok((code, row)) => {
-                partitions.push(code, &Divided::Row(row)).map_err(|error| options.spill_failed(error))?
+                partitions.push(code, &Divided::Row(row)).map_err(|error| options.spill_failed(error))?;
             }
             Err(row::BadRow { order_code, column, value, reason }) => {
                 bad_rows += 1;

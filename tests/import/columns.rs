@@ -129,7 +129,7 @@ fn latin_1_is_rejected_row_by_row_and_column_by_column() {
     let outcome = import_rows(rows);
     assert_eq!(outcome.codes(), ["A"]);
     assert_eq!(outcome.reasons(), ["2 invalid_utf8 order_code", "4 invalid_utf8 id", "5 order_rejected"]);
-    assert_eq!(outcome.rejects[0].3, "Gr\u{fffd}\u{fffd}e");
+    assert_eq!(outcome.rejects[0].value, "Gr\u{fffd}\u{fffd}e");
 }
 
 #[test]

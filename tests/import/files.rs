@@ -83,6 +83,23 @@ fn progress_is_told_and_may_stop_the_import() {
 }
 
 #[test]
+fn the_import_may_be_stopped_while_orders_are_put_together() {
+    let text = HEADER.to_owned() + &"1,A,7,4,1,1.00,1.00\n".repeat(200_000);
+    let error = import::read(text.as_bytes(), &ReadOptions::default(), &mut |_| Ok(()), &mut |progress| {
+        if progress.rows == 200_000 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert!(matches!(error, Err(ReadError::Interrupted)));
+}
+
+#[test]
+fn a_directory_for_temporary_files_that_is_not_there_is_named() {
+    let options = ReadOptions { memory_bytes_max: 0, spill_dir: "/nowhere".into(), ..ReadOptions::default() };
+    let text = HEADER.to_owned() + "1,A,7,4,1,1.00,1.00\n";
+    let error = import(text.as_bytes(), &options).expect_err("refused");
+    assert_eq!(error.to_string(), "temporary files in /nowhere failed");
+}
+
+#[test]
 fn a_sink_that_fails_stops_the_import() {
     let error = import::read(
         &b"id,order_code,customer_id,product_id,quantity,unit_price,total\nx\n"[..],

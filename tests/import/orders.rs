@@ -51,7 +51,7 @@ fn several_customers_are_a_warning_or_when_strict_a_rejection() {
         let outcome = import(text.as_bytes(), &options).expect("readable");
         assert_eq!(outcome.codes(), ["B"]);
         assert_eq!(outcome.reasons(), ["2 order_rejected", "4 several_customers customer_id", "5 order_rejected"]);
-        assert_eq!(outcome.rejects[1].3, "8");
+        assert_eq!(outcome.rejects[1].value, "8");
         assert_eq!(outcome.warnings.orders_with_several_customers, 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{io::Read, ops::ControlFlow};
 
-use orderstream::import::{self, GroupedOrder, ReadError, ReadOptions, Warnings};
+use orderstream::import::{self, GroupedOrder, ReadError, ReadOptions, Reason, Warnings};
 
 /// The layout of the files that are really seen.
 pub(crate) const HEADER: &str = "id,order_code,customer_id,product_id,quantity,unit_price,total\n";
@@ -17,17 +17,26 @@ pub(crate) struct Outcome {
     pub(crate) sha256: String,
     pub(crate) warnings: Warnings,
     pub(crate) orders: Vec<GroupedOrder>,
-    /// Line, order, column, value, reason.
-    pub(crate) rejects: Vec<(u64, Option<String>, Option<String>, String, String)>,
+    pub(crate) rejects: Vec<Rejected>,
     pub(crate) on_disk: bool,
+}
+
+/// A rejected row.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Rejected {
+    pub(crate) line: u64,
+    pub(crate) order_code: Option<String>,
+    pub(crate) column: Option<String>,
+    pub(crate) value: String,
+    pub(crate) reason: Reason,
 }
 
 impl Outcome {
     /// `line reason column` of each rejected row.
     pub(crate) fn reasons(&self) -> Vec<String> {
-        let shown = |(line, _, column, _, reason): &(u64, _, Option<String>, _, String)| match column {
-            Some(column) => format!("{line} {reason} {column}"),
-            None => format!("{line} {reason}"),
+        let shown = |Rejected { line, column, reason, .. }: &Rejected| match column {
+            Some(column) => format!("{line} {} {column}", reason.code()),
+            None => format!("{line} {}", reason.code()),
         };
         self.rejects.iter().map(shown).collect()
     }
@@ -45,13 +54,13 @@ pub(crate) fn import(file: impl Read, options: &ReadOptions) -> Result<Outcome, 
         file,
         options,
         &mut |reject| {
-            rejects.push((
-                reject.line,
-                reject.order_code.map(str::to_owned),
-                reject.column.map(str::to_owned),
-                String::from_utf8_lossy(reject.value).into_owned(),
-                reject.reason.code().to_owned(),
-            ));
+            rejects.push(Rejected {
+                line: reject.line,
+                order_code: reject.order_code.map(str::to_owned),
+                column: reject.column.map(str::to_owned),
+                value: String::from_utf8_lossy(reject.value).into_owned(),
+                reason: reject.reason,
+            });
             Ok(())
         },
         &mut |_| ControlFlow::Continue(()),

@@ -83,7 +83,7 @@ fn a_row_has_as_many_columns_as_the_header() {
     ] {
         let outcome = import_rows(format!("1,A,7,4,1,1.00,1.00\n{row}\n3,B,7,4,1,1.00,1.00\n"));
         assert_eq!(outcome.reasons(), [format!("3 {reason}"), "2 order_rejected".to_owned()], "{row}");
-        assert_eq!(outcome.rejects[0].3, row);
+        assert_eq!(outcome.rejects[0].value, row);
     }
 }
 
