@@ -4,7 +4,7 @@ use pipeline::domain::Order;
 
 use crate::decimal::{amount, digits};
 
-/// Appends the JSON of an order: the same bytes as `pipeline::message::encode_order` in a quarter of the time, which
+/// Appends the JSON of an order: the same bytes as `pipeline::message::encode_order` in a fraction of the time, which
 /// the publishing of millions of rows notices.
 pub fn encode_order_into(order: &Order, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"order_code\":");

@@ -49,7 +49,7 @@ pub use self::{
 use self::{
     fields::Fields,
     header::Header,
-    lines::Lines,
+    lines::{Line, Lines},
     partitions::{Divided, Partitions},
 };
 
@@ -149,22 +149,20 @@ pub fn read(
     let mut partitions = Partitions::new(&options.spill_dir, options.memory_bytes_max());
     let (mut rows, mut bad_rows) = (0, 0);
     let mut reported = 0;
+    let spilling = |result: io::Result<()>| result.map_err(|error| options.spill_failed(error));
     while let Some(line) = lines.next()? {
-        if is_blank(line.text) {
-            continue;
-        }
-        rows += 1;
         let number = line.number;
-        match row::parse(line, &header, &mut fields) {
-            Ok((code, row)) => {
-                partitions.push(code, &Divided::Row(row)).map_err(|error| options.spill_failed(error))?;
-            }
-            Err(row::BadRow { order_code, column, value, reason }) => {
-                bad_rows += 1;
-                let column = column.and_then(|column| header.names.get(column)).map(String::as_str);
-                sink(&Reject { line: number, order_code, column, value, reason }).map_err(ReadError::Rejects)?;
-                if let Some(code) = order_code {
-                    partitions.push(code, &Divided::Bad(number)).map_err(|error| options.spill_failed(error))?;
+        if !is_blank(line) {
+            rows += 1;
+            match row::parse(line, &header, &mut fields) {
+                Ok((code, row)) => spilling(partitions.push(code, &Divided::Row(row)))?,
+                Err(row::BadRow { order_code, column, value, reason }) => {
+                    bad_rows += 1;
+                    let column = column.and_then(|column| header.names.get(column)).map(String::as_str);
+                    sink(&Reject { line: number, order_code, column, value, reason }).map_err(ReadError::Rejects)?;
+                    if let Some(code) = order_code {
+                        spilling(partitions.push(code, &Divided::Bad(number)))?;
+                    }
                 }
             }
         }
@@ -202,24 +200,23 @@ pub fn read(
 /// The first line with text is the header; a byte order mark may stand before everything.
 fn read_header<R: Read>(lines: &mut Lines<R>) -> Result<Header, ReadError> {
     loop {
-        let line = lines.next()?.ok_or(ReadError::Empty)?;
-        if line.number == 1 && (line.text.starts_with(b"\xff\xfe") || line.text.starts_with(b"\xfe\xff")) {
-            return Err(ReadError::NotUtf8);
+        let mut line = lines.next()?.ok_or(ReadError::Empty)?;
+        if line.number == 1 {
+            if line.text.starts_with(b"\xff\xfe") || line.text.starts_with(b"\xfe\xff") {
+                return Err(ReadError::NotUtf8);
+            }
+            line.text = line.text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line.text);
         }
-        let text = match line.text.strip_prefix(b"\xef\xbb\xbf") {
-            Some(text) if line.number == 1 => text,
-            _ => line.text,
-        };
         if line.too_long {
             return Err(ReadError::HeaderTooLong);
         }
-        if !is_blank(text) {
-            return Header::parse(text);
+        if !is_blank(line) {
+            return Header::parse(line.text);
         }
     }
 }
 
 /// Nothing but blanks: not a row.
-fn is_blank(text: &[u8]) -> bool {
-    text.iter().all(|&byte| byte == b' ' || byte == b'\t')
+fn is_blank(line: Line<'_>) -> bool {
+    !line.too_long && line.text.iter().all(|&byte| byte == b' ' || byte == b'\t')
 }

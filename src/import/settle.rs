@@ -143,7 +143,7 @@ impl Settling<'_> {
             self.check()?;
             Ok::<_, SettleError>(parts.push(code, &divided)?)
         })?;
-        // Its space is free before the parts are written anew.
+        // Its space is free again before its parts become runs.
         drop(partition);
         self.settle(parts, depth + 1)
     }

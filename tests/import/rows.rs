@@ -25,6 +25,8 @@ fn every_line_end_and_a_byte_order_mark_give_the_same_orders() {
 fn blank_lines_are_not_rows_but_count_as_lines() {
     let outcome = import_text(format!("\n \t\n{HEADER}\n  \n1,A,7,4,0,1.00,1.00\n\n"));
     assert_eq!((outcome.rows, outcome.reasons()), (1, vec!["6 invalid_quantity quantity".to_owned()]));
+    // What follows so many blanks is not seen, so that they are not taken for nothing.
+    assert_eq!(import_rows(" ".repeat(LINE_BYTES_MAX + 1)).reasons(), ["2 line_too_long"]);
     assert_eq!(import_rows(",,,,,,\n").reasons(), ["2 invalid_order_code order_code"]);
 }
 
