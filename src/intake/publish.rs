@@ -1,9 +1,9 @@
 //! Publishing, no faster than the pipeline follows.
 
-use pipeline::{message::encode_order, shutdown::Shutdown, streams::Publisher, topology::StageName};
+use pipeline::{shutdown::Shutdown, streams::Publisher, topology::StageName};
 
 use super::{Intake, IntakeError, POLL, Published, PublishedChunk, chunks::chunks};
-use crate::{output::thousands, progress::Progress};
+use crate::{import::encode_order_into, output::thousands, progress::Progress};
 
 impl Intake {
     /// Publishes all orders, or those up to the signal.
@@ -22,7 +22,11 @@ impl Intake {
             publishers.push((partition, Publisher::connect(&self.redis, partition).await?));
         }
         let mut published = Published::default();
-        let mut chunks = chunks(&self.orders, |order| encode_order(&order.order));
+        let mut chunks = chunks(&self.orders, |order| {
+            let mut body = Vec::with_capacity(512);
+            encode_order_into(&order.order, &mut body);
+            body
+        });
         let mut turn = 0;
         while let Some(bodies) = chunks.recv().await {
             let bodies = bodies?;
