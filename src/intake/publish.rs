@@ -35,7 +35,7 @@ impl Intake {
             encode_order_into(&order.order, &mut body);
             body
         });
-        let mut turn = 0;
+        let mut turn = 0usize;
         while let Some(bodies) = chunks.recv().await {
             let bodies = bodies?;
             if turn.is_multiple_of(CHECK_EVERY)
