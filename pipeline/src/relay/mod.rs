@@ -23,10 +23,11 @@ use crate::{
 };
 
 /// Most events in one step.
-const STEP_EVENTS_MAX: i64 = 2_000;
+const STEP_EVENTS_MAX: i64 = 5_000;
 
-/// How long to rest when there was nothing to carry.
-const IDLE_WAIT: Duration = Duration::from_millis(50);
+/// How long to rest after a step that was not full. A customer's or product's score changes once a step, so larger
+/// steps are cheaper ones.
+const REST: Duration = Duration::from_millis(100);
 
 /// How often a relay that is not the active one looks whether it may be.
 const STANDBY_WAIT: Duration = Duration::from_secs(1);
@@ -93,9 +94,15 @@ impl Relay {
         let mut cursor = self.start(&mut postgres, &mut redis).await?;
         while !shutdown.has_begun() {
             match self.step(&mut postgres, &mut redis, cursor).await? {
-                Step::Carried(to) => cursor = to,
+                Step::Carried(to) => {
+                    let full = to - cursor == STEP_EVENTS_MAX;
+                    cursor = to;
+                    if !full {
+                        shutdown.sleep(REST).await;
+                    }
+                }
                 Step::Idle => {
-                    shutdown.sleep(IDLE_WAIT).await;
+                    shutdown.sleep(REST).await;
                 }
                 Step::Moved => cursor = self.start(&mut postgres, &mut redis).await?,
             }
