@@ -5,9 +5,8 @@ use std::{env, fs::File, hint::black_box, ops::ControlFlow, time::Instant};
 use anyhow::Context;
 use orderstream::{
     generate::{self, GenerateOptions},
-    import::{self, ReadOptions},
+    import::{self, ReadOptions, encode_order_into},
 };
-use pipeline::message::encode_order;
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = env::args().skip(1);
@@ -29,8 +28,15 @@ fn main() -> anyhow::Result<()> {
     println!("{} orders, on disk: {}", parsed.orders, parsed.grouped.is_on_disk());
 
     timed("iterate", rows, || parsed.grouped.orders().try_for_each(|order| order.map(|order| drop(black_box(order)))))?;
+    let mut message = Vec::new();
     timed("iterate and encode", rows, || {
-        parsed.grouped.orders().try_for_each(|order| order.map(|order| drop(black_box(encode_order(&order.order)))))
+        parsed.grouped.orders().try_for_each(|order| {
+            order.map(|order| {
+                message.clear();
+                encode_order_into(&order.order, &mut message);
+                black_box(&message);
+            })
+        })
     })?;
     Ok(())
 }

@@ -19,7 +19,8 @@ pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
 /// # Errors
 /// When stdout cannot be written.
 pub fn text_line(text: &str) -> anyhow::Result<()> {
-    match writeln!(io::stdout(), "{text}") {
+    let mut out = io::stdout();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
         // `orderstream orders | head` ends the reader first.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),

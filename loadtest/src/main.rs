@@ -1,2 +1,42 @@
-//! Placeholder.
-fn main() {}
+//! Drives orderstream from outside, as a foreign system would, and measures it.
+//!
+//! Nothing here shares code with the pipeline: orders are written to the documented stream by another Redis client,
+//! and what became of them is read from the documented tables.
+
+mod cpu;
+mod ledger;
+mod orders;
+mod stream;
+mod system;
+mod throughput;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Drives orderstream from outside and measures it.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Send orders and measure rate, latency and cost of their whole way.
+    Throughput(throughput::Options),
+}
+
+// One thread: the generator shares the machine with what it measures, and must not wake a second core for itself.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let Command::Throughput(options) = Cli::parse().command;
+    match throughput::run(&options).await {
+        Ok(ending) => ending.exit_code(),
+        Err(error) => {
+            eprintln!("loadtest: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! `orderstream dev`: the local stack in the foreground, or around a command.
 
-use std::{io::Write, process::Stdio};
+use std::process::Stdio;
 
 use anyhow::Context;
 use tokio::process::Command;
@@ -12,6 +12,7 @@ use crate::{
     cli::{DevArgs, Role},
     config::{Globals, servers_from_env},
     exit::{Exit, Refusal},
+    output,
 };
 
 pub(super) async fn run(globals: &Globals, args: DevArgs) -> anyhow::Result<Exit> {
@@ -47,8 +48,11 @@ pub(super) async fn run(globals: &Globals, args: DevArgs) -> anyhow::Result<Exit
         }
         None => {
             let servers = backends.servers();
-            println!("DATABASE_URL={}\nREDIS_URL={}\nready", servers.database_url, servers.redis_url);
-            std::io::stdout().flush()?;
+            // Whoever started us may have stopped reading.
+            output::text_line(&format!(
+                "DATABASE_URL={}\nREDIS_URL={}\nready",
+                servers.database_url, servers.redis_url
+            ))?;
             shutdown.begun().await;
             Ok(Exit::Done)
         }

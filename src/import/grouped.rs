@@ -2,7 +2,7 @@
 
 use std::io;
 
-use pipeline::domain::{CustomerId, Line, Order, OrderCode};
+use pipeline::domain::{Order, OrderCode};
 
 use super::{
     frame::{self, Payload},
@@ -12,13 +12,7 @@ use super::{
 
 /// Good orders, in memory or on disk. They can be gone through as often as needed, also by several at once.
 #[derive(Debug)]
-pub struct Grouped(pub(super) Store);
-
-#[derive(Debug)]
-pub(super) enum Store {
-    Memory(Held),
-    Disk(Runs),
-}
+pub struct Grouped(pub(super) Runs);
 
 /// An order, complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,18 +33,15 @@ impl GroupedOrder {
 impl Grouped {
     /// The orders in order of first appearance. An error is one of the temporary files, and ends the iteration.
     pub fn orders(&self) -> Orders<'_> {
-        Orders(match &self.0 {
-            Store::Memory(held) => Source::Memory { held, nth: 0 },
-            Store::Disk(runs) => match runs.merged() {
-                Ok(merged) => Source::Disk(merged),
-                Err(error) => Source::Failed(Some(error)),
-            },
-        })
+        match self.0.merged() {
+            Ok(merged) => Orders(Source::Merged(merged)),
+            Err(error) => Orders(Source::Failed(Some(error))),
+        }
     }
 
     /// Whether the orders outgrew memory and wait in temporary files.
     pub fn is_on_disk(&self) -> bool {
-        matches!(self.0, Store::Disk(_))
+        self.0.is_on_disk()
     }
 }
 
@@ -60,8 +51,7 @@ pub struct Orders<'a>(Source<'a>);
 
 #[derive(Debug)]
 enum Source<'a> {
-    Memory { held: &'a Held, nth: usize },
-    Disk(Merged<'a>),
+    Merged(Merged<'a>),
     Failed(Option<io::Error>),
 }
 
@@ -70,51 +60,41 @@ impl Iterator for Orders<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let next = match &mut self.0 {
-            Source::Memory { held, nth } => {
-                if *nth == held.len() {
-                    return None;
-                }
-                let (code, group, rows) = held.get(*nth);
-                *nth += 1;
-                order(group.first_line, code, group.customer_id, rows.map(|row| row.order_line).collect())
-            }
-            Source::Disk(merged) => match merged.next() {
-                Ok(None) => return None,
-                Ok(Some(payload)) => decode(payload),
-                Err(error) => Err(error),
-            },
+            Source::Merged(merged) => merged.next().and_then(|payload| payload.map(decode).transpose()),
             Source::Failed(error) => return error.take().map(Err),
         };
         if next.is_err() {
             self.0 = Source::Failed(None);
         }
-        Some(next)
+        next.transpose()
     }
 }
 
 /// Puts a good order into `payload`; its first line is the key of the frame.
 pub(super) fn encode(held: &Held, nth: usize, payload: &mut Vec<u8>) {
-    let (code, group, rows) = held.get(nth);
+    let (code, rows) = held.get(nth);
+    let lines = rows.len() as u64;
     payload.clear();
-    frame::put(payload, group.first_line);
-    frame::put_text(payload, code);
-    frame::put_customer(payload, group.customer_id);
-    rows.for_each(|row| frame::put_line(payload, &row.order_line));
+    for (place, row) in rows.enumerate() {
+        if place == 0 {
+            frame::put(payload, row.line);
+            frame::put_text(payload, code);
+            frame::put_customer(payload, row.customer_id);
+            frame::put(payload, lines);
+        }
+        frame::put_line(payload, &row.order_line);
+    }
 }
 
+/// The rules of the domain were applied row by row before; that they hold is checked once more by their owner.
 fn decode(mut payload: Payload<'_>) -> io::Result<GroupedOrder> {
     let first_line = payload.number()?;
     let code = payload.text()?;
     let customer_id = payload.customer()?;
-    let mut lines = Vec::new();
+    let mut lines = Vec::with_capacity(usize::try_from(payload.number()?).map_err(io::Error::other)?);
     while !payload.is_empty() {
         lines.push(payload.line()?);
     }
-    order(first_line, code, customer_id, lines)
-}
-
-/// The rules of the domain were applied row by row before; that they hold is checked once more by their owner.
-fn order(first_line: u64, code: &str, customer_id: CustomerId, lines: Vec<Line>) -> io::Result<GroupedOrder> {
     let order = OrderCode::new(code).and_then(|code| Order::new(code, customer_id, lines));
     let order = order.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     Ok(GroupedOrder { order, first_line })

@@ -1,9 +1,6 @@
 //! Good orders in memory, listed by order.
 
-use super::{
-    row::Row,
-    table::{Group, Table},
-};
+use super::{row::Row, table::Table};
 
 /// A table whose verdicts are final.
 #[derive(Debug)]
@@ -24,7 +21,7 @@ impl Held {
         // For each order the place of its next row in the list.
         let mut next = Vec::with_capacity(table.groups.len());
         let mut end = 0;
-        for (number, group) in (0..).zip(&table.groups) {
+        for (number, group) in table.groups.iter() {
             next.push(end);
             if !group.is_rejected() {
                 end += u32::try_from(group.rows).expect("bounded by the budget");
@@ -34,7 +31,7 @@ impl Held {
         }
         let mut places = vec![0; end as usize];
         for (place, held) in (0..).zip(&table.rows) {
-            if !table.groups[held.group as usize].is_rejected() {
+            if !table.groups.value(held.group).is_rejected() {
                 let next = &mut next[held.group as usize];
                 places[*next as usize] = place;
                 *next += 1;
@@ -48,11 +45,10 @@ impl Held {
         self.good.len()
     }
 
-    /// The n-th good order by first appearance: code, account, and rows.
-    pub(super) fn get(&self, nth: usize) -> (&str, &Group, impl ExactSizeIterator<Item = &Row>) {
-        let number = self.good[nth];
+    /// The n-th good order by first appearance: its code, and its rows, of which there is at least one.
+    pub(super) fn get(&self, nth: usize) -> (&str, impl ExactSizeIterator<Item = &Row>) {
         let places = &self.places[self.starts[nth] as usize..self.starts[nth + 1] as usize];
         let rows = places.iter().map(|&place| &self.table.rows[place as usize].row);
-        (self.table.codes.get(number), &self.table.groups[number as usize], rows)
+        (self.table.groups.code(self.good[nth]), rows)
     }
 }

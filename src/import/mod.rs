@@ -7,30 +7,30 @@
 //! | bytes become lines of bounded length | `lines` |
 //! | the first line says which column stands where | `header` |
 //! | a line becomes fields, and a row or the reason why not | `fields`, `row` |
-//! | rows are grouped by order, in memory while they fit | `grouper`, `table`, `codes` |
-//! | beyond that in temporary files, divided by order | `spill`, `frame` |
-//! | the verdict on each order, and its rows if it is bad | `settle`, `sibling` |
-//! | good orders in order of first appearance | [`Grouped`], from `held` or `runs` |
+//! | rows are divided by order, in memory, beyond that in temporary files | `partitions`, `frame` |
+//! | part by part: the verdict on each order, and its rows if it is bad | `settle`, `table`, `codes`, `sibling` |
+//! | good orders in order of first appearance | [`Grouped`], from `held` through `runs` |
+//! | an order becomes a message | [`encode_order_into`] |
 //! | rejected rows as CSV | [`RejectWriter`] |
 //!
 //! An order with any bad row is rejected whole, because half an order must never ship. `accepted_rows + rejected_rows`
 //! is always `rows`.
 
 mod codes;
+mod encode;
 mod error;
 mod fields;
 mod frame;
 mod grouped;
-mod grouper;
 mod header;
 mod held;
 mod lines;
+mod partitions;
 mod reject;
 mod row;
 mod runs;
 mod settle;
 mod sibling;
-mod spill;
 mod table;
 
 use std::{
@@ -40,12 +40,18 @@ use std::{
 };
 
 pub use self::{
+    encode::encode_order_into,
     error::ReadError,
     grouped::{Grouped, GroupedOrder, Orders},
     lines::LINE_BYTES_MAX,
     reject::{Reason, Reject, RejectSink, RejectWriter, VALUE_CHARS_MAX},
 };
-use self::{fields::Fields, grouper::Grouper, header::Header, lines::Lines};
+use self::{
+    fields::Fields,
+    header::Header,
+    lines::{Line, Lines},
+    partitions::{Divided, Partitions},
+};
 
 /// Bytes between two reports of progress.
 const PROGRESS_BYTES: u64 = 1024 * 1024;
@@ -56,7 +62,7 @@ pub struct ReadOptions {
     /// Whether an order whose rows name several customers is rejected; otherwise it belongs to the first, with a
     /// warning.
     pub strict: bool,
-    /// Memory for rows in bytes; what is beyond waits in temporary files. Buffers of some 25 MiB come on top.
+    /// Memory for rows in bytes; what is beyond waits in temporary files. Buffers of some MiB come on top.
     pub memory_bytes_max: usize,
     /// Where temporary files go. They have no names, so that nothing is left behind whatever ends the process.
     pub spill_dir: PathBuf,
@@ -140,23 +146,23 @@ pub fn read(
     let mut lines = Lines::new(reader);
     let header = read_header(&mut lines)?;
     let mut fields = Fields::default();
-    let mut grouper = Grouper::new(options);
+    let mut partitions = Partitions::new(&options.spill_dir, options.memory_bytes_max());
     let (mut rows, mut bad_rows) = (0, 0);
     let mut reported = 0;
+    let spilling = |result: io::Result<()>| result.map_err(|error| options.spill_failed(error));
     while let Some(line) = lines.next()? {
-        if is_blank(line.text) {
-            continue;
-        }
-        rows += 1;
         let number = line.number;
-        match row::parse(line, &header, &mut fields) {
-            Ok((code, row)) => grouper.add(code, row)?,
-            Err(row::BadRow { order_code, column, value, reason }) => {
-                bad_rows += 1;
-                let column = column.and_then(|column| header.names.get(column)).map(String::as_str);
-                sink(&Reject { line: number, order_code, column, value, reason }).map_err(ReadError::Rejects)?;
-                if let Some(code) = order_code {
-                    grouper.poison(code, number)?;
+        if !is_blank(line) {
+            rows += 1;
+            match row::parse(line, &header, &mut fields) {
+                Ok((code, row)) => spilling(partitions.push(code, &Divided::Row(row)))?,
+                Err(row::BadRow { order_code, column, value, reason }) => {
+                    bad_rows += 1;
+                    let column = column.and_then(|column| header.names.get(column)).map(String::as_str);
+                    sink(&Reject { line: number, order_code, column, value, reason }).map_err(ReadError::Rejects)?;
+                    if let Some(code) = order_code {
+                        spilling(partitions.push(code, &Divided::Bad(number)))?;
+                    }
                 }
             }
         }
@@ -169,7 +175,8 @@ pub fn read(
     }
 
     let bytes = lines.bytes();
-    let (grouped, tally) = grouper.finish(sink, &mut || progress(Progress { bytes, rows }).is_break())?;
+    let (grouped, tally) =
+        settle::settle(partitions, options, sink, &mut || progress(Progress { bytes, rows }).is_break())?;
     let parsed = Parsed {
         rows,
         accepted_rows: tally.accepted_rows,
@@ -193,24 +200,23 @@ pub fn read(
 /// The first line with text is the header; a byte order mark may stand before everything.
 fn read_header<R: Read>(lines: &mut Lines<R>) -> Result<Header, ReadError> {
     loop {
-        let line = lines.next()?.ok_or(ReadError::Empty)?;
-        if line.number == 1 && (line.text.starts_with(b"\xff\xfe") || line.text.starts_with(b"\xfe\xff")) {
-            return Err(ReadError::NotUtf8);
+        let mut line = lines.next()?.ok_or(ReadError::Empty)?;
+        if line.number == 1 {
+            if line.text.starts_with(b"\xff\xfe") || line.text.starts_with(b"\xfe\xff") {
+                return Err(ReadError::NotUtf8);
+            }
+            line.text = line.text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line.text);
         }
-        let text = match line.text.strip_prefix(b"\xef\xbb\xbf") {
-            Some(text) if line.number == 1 => text,
-            _ => line.text,
-        };
         if line.too_long {
             return Err(ReadError::HeaderTooLong);
         }
-        if !is_blank(text) {
-            return Header::parse(text);
+        if !is_blank(line) {
+            return Header::parse(line.text);
         }
     }
 }
 
 /// Nothing but blanks: not a row.
-fn is_blank(text: &[u8]) -> bool {
-    text.iter().all(|&byte| byte == b' ' || byte == b'\t')
+fn is_blank(line: Line<'_>) -> bool {
+    !line.too_long && line.text.iter().all(|&byte| byte == b' ' || byte == b'\t')
 }

@@ -1,4 +1,5 @@
-//! Sorted runs in one temporary file, read back as one sorted whole, as often as needed and by several at once.
+//! Sorted runs one after the other, in memory or in a temporary file, read back as one sorted whole: as often as needed
+//! and by several at once.
 
 use std::{
     cmp::Reverse,
@@ -13,25 +14,40 @@ use std::{
 use super::frame::{self, Payload};
 
 /// Memory for reading all runs at once.
-const BUFFERS_BYTES: usize = 16 * 1024 * 1024;
+const BUFFERS_BYTES: usize = 4 * 1024 * 1024;
 
 /// Writes runs one after the other. The first number of each frame is its key, which ascends within a run.
 #[derive(Debug)]
 pub(super) struct RunsWriter {
-    out: BufWriter<File>,
+    store: Store<BufWriter<File>>,
     /// Bytes written.
     end: u64,
     runs: Vec<Range<u64>>,
 }
 
+/// Where the bytes are.
+#[derive(Debug)]
+enum Store<F> {
+    Memory(Vec<u8>),
+    Disk(F),
+}
+
 impl RunsWriter {
-    pub(super) fn new(dir: &Path) -> io::Result<Self> {
-        Ok(Self { out: BufWriter::with_capacity(256 * 1024, tempfile::tempfile_in(dir)?), end: 0, runs: Vec::new() })
+    pub(super) fn in_memory() -> Self {
+        Self { store: Store::Memory(Vec::new()), end: 0, runs: Vec::new() }
+    }
+
+    pub(super) fn on_disk(dir: &Path) -> io::Result<Self> {
+        let file = BufWriter::with_capacity(256 * 1024, tempfile::tempfile_in(dir)?);
+        Ok(Self { store: Store::Disk(file), end: 0, runs: Vec::new() })
     }
 
     /// Appends a frame to the current run.
     pub(super) fn push(&mut self, payload: &[u8]) -> io::Result<()> {
-        frame::write(&mut self.out, payload)?;
+        match &mut self.store {
+            Store::Memory(bytes) => frame::write(bytes, payload)?,
+            Store::Disk(file) => frame::write(file, payload)?,
+        }
         self.end += frame::length(payload);
         Ok(())
     }
@@ -45,26 +61,36 @@ impl RunsWriter {
     }
 
     /// Ready to be read.
-    pub(super) fn finish(mut self) -> io::Result<Runs> {
-        self.out.flush()?;
-        let file = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
-        Ok(Runs { file, runs: self.runs })
+    pub(super) fn finish(self) -> io::Result<Runs> {
+        let store = match self.store {
+            Store::Memory(bytes) => Store::Memory(bytes),
+            Store::Disk(mut file) => {
+                file.flush()?;
+                Store::Disk(file.into_inner().map_err(io::IntoInnerError::into_error)?)
+            }
+        };
+        Ok(Runs { store, runs: self.runs })
     }
 }
 
-/// Runs on disk.
+/// Runs that are complete.
 #[derive(Debug)]
 pub(super) struct Runs {
-    file: File,
+    store: Store<File>,
     runs: Vec<Range<u64>>,
 }
 
 impl Runs {
+    /// Whether they are in a temporary file.
+    pub(super) fn is_on_disk(&self) -> bool {
+        matches!(self.store, Store::Disk(_))
+    }
+
     /// All frames in the order of their keys.
     pub(super) fn merged(&self) -> io::Result<Merged<'_>> {
         let buffer_bytes = (BUFFERS_BYTES / self.runs.len().max(1)).clamp(4 * 1024, 256 * 1024);
         let cursors = self.runs.iter().map(|run| Cursor {
-            input: BufReader::with_capacity(buffer_bytes, Section { file: &self.file, rest: run.clone() }),
+            input: BufReader::with_capacity(buffer_bytes, Section { store: &self.store, rest: run.clone() }),
             payload: Vec::new(),
         });
         let mut merged = Merged { cursors: cursors.collect(), heads: BinaryHeap::new(), current: None };
@@ -111,10 +137,10 @@ impl Merged<'_> {
     }
 }
 
-/// A part of a file. It is read by position, so that readers do not move each other's.
+/// A part of the whole. It is read by position, so that readers do not move each other's.
 #[derive(Debug)]
 struct Section<'a> {
-    file: &'a File,
+    store: &'a Store<File>,
     rest: Range<u64>,
 }
 
@@ -122,7 +148,15 @@ impl Read for Section<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.rest.end - self.rest.start).unwrap_or(usize::MAX);
         let wanted = buffer.len().min(left);
-        let read = self.file.read_at(&mut buffer[..wanted], self.rest.start)?;
+        let buffer = &mut buffer[..wanted];
+        let read = match self.store {
+            Store::Disk(file) => file.read_at(buffer, self.rest.start)?,
+            Store::Memory(bytes) => {
+                let start = usize::try_from(self.rest.start).map_err(io::Error::other)?;
+                buffer.copy_from_slice(&bytes[start..start + wanted]);
+                wanted
+            }
+        };
         self.rest.start += read as u64;
         Ok(read)
     }
@@ -134,23 +168,24 @@ mod tests {
 
     #[test]
     fn runs_are_merged_and_can_be_read_by_two_at_once() {
-        let mut writer = RunsWriter::new(&std::env::temp_dir()).expect("writable");
-        for run in [&[1_u64, 4, 300][..], &[], &[2, 3], &[5, 100_000]] {
-            for &key in run {
-                let mut payload = Vec::new();
-                frame::put(&mut payload, key);
-                frame::put_text(&mut payload, &"x".repeat(usize::try_from(key % 1000).expect("small")));
-                writer.push(&payload).expect("writable");
+        for mut writer in [RunsWriter::in_memory(), RunsWriter::on_disk(&std::env::temp_dir()).expect("writable")] {
+            for run in [&[1_u64, 4, 300][..], &[], &[2, 3], &[5, 100_000]] {
+                for &key in run {
+                    let mut payload = Vec::new();
+                    frame::put(&mut payload, key);
+                    frame::put_text(&mut payload, &"x".repeat(usize::try_from(key % 1000).expect("small")));
+                    writer.push(&payload).expect("writable");
+                }
+                writer.end_run();
             }
-            writer.end_run();
-        }
-        let runs = writer.finish().expect("writable");
-        let (mut one, mut two) = (runs.merged().expect("readable"), runs.merged().expect("readable"));
-        for key in [1, 2, 3, 4, 5, 300, 100_000] {
-            for merged in [&mut one, &mut two] {
-                assert_eq!(merged.next().expect("readable").expect("more").number().expect("a key"), key);
+            let runs = writer.finish().expect("writable");
+            let (mut one, mut two) = (runs.merged().expect("readable"), runs.merged().expect("readable"));
+            for key in [1, 2, 3, 4, 5, 300, 100_000] {
+                for merged in [&mut one, &mut two] {
+                    assert_eq!(merged.next().expect("readable").expect("more").number().expect("a key"), key);
+                }
             }
+            assert!(one.next().expect("readable").is_none());
         }
-        assert!(one.next().expect("readable").is_none());
     }
 }

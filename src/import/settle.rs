@@ -1,14 +1,17 @@
 //! When all rows are read: which orders are good, which rows go down with a bad one.
 
-use std::{io, path::Path};
+use std::io;
 
 use super::{
-    grouped::{self, Grouped, Store},
+    ReadOptions,
+    error::ReadError,
+    frame,
+    grouped::{self, Grouped},
     held::Held,
+    partitions::{Divided, Partition, Partitions},
     reject::RejectSink,
     runs::RunsWriter,
     sibling::Sibling,
-    spill::{Partition, Spill, Spilled},
     table::{Group, ROW_BYTES, Table},
 };
 
@@ -39,7 +42,7 @@ impl Tally {
         }
         self.orders += 1;
         self.accepted_rows += group.rows;
-        if let Some(line) = group.other_customer_line {
+        if let Some(line) = group.other_customer_line() {
             self.orders_with_several_customers += 1;
             let first = self.first_several_customers_line.map_or(line, |first| first.min(line));
             self.first_several_customers_line = Some(first);
@@ -49,7 +52,7 @@ impl Tally {
 
 /// Why settling stopped.
 #[derive(Debug)]
-pub(super) enum SettleError {
+enum SettleError {
     /// A temporary file.
     Io(io::Error),
     /// The caller could not take a rejected row.
@@ -66,53 +69,54 @@ impl From<io::Error> for SettleError {
     }
 }
 
-/// Settles what is all in memory.
-pub(super) fn in_memory(table: Table, sink: &mut RejectSink<'_>) -> Result<(Grouped, Tally), SettleError> {
-    let mut tally = Tally::default();
-    table.groups.iter().for_each(|group| tally.add(group));
-    if tally.rejected_rows > 0 {
-        for held in &table.rows {
-            if let Some(reason) = table.groups[held.group as usize].reason(held.row.line) {
-                let sibling = Sibling::new(table.codes.get(held.group), &held.row, reason);
-                sibling.reject(sink).map_err(SettleError::Rejects)?;
-            }
-        }
-    }
-    Ok((Grouped(Store::Memory(Held::new(table))), tally))
+/// Takes all rows; good orders are kept, good rows of bad ones go to the sink in the order of their lines.
+pub(super) fn settle(
+    partitions: Partitions,
+    options: &ReadOptions,
+    sink: &mut RejectSink<'_>,
+    interrupted: &mut dyn FnMut() -> bool,
+) -> Result<(Grouped, Tally), ReadError> {
+    settle_all(partitions, options, sink, interrupted).map_err(|error| match error {
+        SettleError::Io(error) => options.spill_failed(error),
+        SettleError::Rejects(error) => ReadError::Rejects(error),
+        SettleError::Interrupted => ReadError::Interrupted,
+        SettleError::OverBudget => options.spill_failed(io::ErrorKind::OutOfMemory.into()),
+    })
 }
 
-/// Settles what is on disk.
-pub(super) fn on_disk(
-    spill: Spill,
-    bounds: Bounds<'_>,
+fn settle_all(
+    partitions: Partitions,
+    options: &ReadOptions,
     sink: &mut RejectSink<'_>,
     interrupted: &mut dyn FnMut() -> bool,
 ) -> Result<(Grouped, Tally), SettleError> {
-    let orders = RunsWriter::new(bounds.dir)?;
-    let siblings = RunsWriter::new(bounds.dir)?;
-    let mut settling =
-        Settling { bounds, orders, siblings, tally: Tally::default(), payload: Vec::new(), rows: 0, interrupted };
-    settling.settle(spill, 0)?;
+    let on_disk = partitions.is_on_disk();
+    let writer = || if on_disk { RunsWriter::on_disk(&options.spill_dir) } else { Ok(RunsWriter::in_memory()) };
+    let mut settling = Settling {
+        options,
+        memory_bytes_max: options.memory_bytes_max() / 2,
+        orders: writer()?,
+        siblings: writer()?,
+        tally: Tally::default(),
+        payload: Vec::new(),
+        rows: 0,
+        interrupted,
+    };
+    settling.settle(partitions, 0)?;
 
     let siblings = settling.siblings.finish()?;
     let mut merged = siblings.merged()?;
     while let Some(payload) = merged.next()? {
         Sibling::decode(payload)?.reject(sink).map_err(SettleError::Rejects)?;
     }
-    Ok((Grouped(Store::Disk(settling.orders.finish()?)), settling.tally))
-}
-
-/// What settling on disk may use.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds<'a> {
-    pub(super) dir: &'a Path,
-    pub(super) memory_bytes_max: usize,
-    pub(super) strict: bool,
+    Ok((Grouped(settling.orders.finish()?), settling.tally))
 }
 
 /// Partition by partition: each is a run of orders and a run of rejected rows.
 struct Settling<'a> {
-    bounds: Bounds<'a>,
+    options: &'a ReadOptions,
+    /// For the table at hand; as much again is for the rows of a partition that is divided anew.
+    memory_bytes_max: usize,
     orders: RunsWriter,
     siblings: RunsWriter,
     tally: Tally,
@@ -122,10 +126,10 @@ struct Settling<'a> {
 }
 
 impl Settling<'_> {
-    fn settle(&mut self, spill: Spill, depth: u32) -> Result<(), SettleError> {
-        for partition in spill.finish()? {
+    fn settle(&mut self, partitions: Partitions, depth: u32) -> Result<(), SettleError> {
+        for partition in partitions.finish()? {
             match self.judge(&partition, depth < DEPTH_MAX) {
-                Ok(table) => self.keep(&partition, table)?,
+                Ok(table) => self.keep(partition, table)?,
                 Err(SettleError::OverBudget) => self.divide(partition, depth)?,
                 Err(error) => return Err(error),
             }
@@ -134,46 +138,46 @@ impl Settling<'_> {
     }
 
     fn divide(&mut self, partition: Partition, depth: u32) -> Result<(), SettleError> {
-        let mut spill = Spill::new(self.bounds.dir);
-        partition.read(|code, spilled| {
+        let mut parts = Partitions::new(&self.options.spill_dir, self.memory_bytes_max);
+        partition.read(|code, divided| {
             self.check()?;
-            Ok::<_, SettleError>(spill.push(code, &spilled)?)
+            Ok::<_, SettleError>(parts.push(code, &divided)?)
         })?;
-        // Its space is free before the parts are written anew.
+        // Its space is free again before its parts become runs.
         drop(partition);
-        self.settle(spill, depth + 1)
+        self.settle(parts, depth + 1)
     }
 
     /// First pass: the verdict on every order, without holding rows.
     fn judge(&mut self, partition: &Partition, divisible: bool) -> Result<Table, SettleError> {
-        let mut table = Table::new(self.bounds.strict);
+        let mut table = Table::new(self.options.strict);
         // One order alone is never divided: of a bad one no row is held, and a good one is small.
         let over_budget = |table: &Table, rows: u64| {
             let rows_bytes = usize::try_from(rows).unwrap_or(usize::MAX).saturating_mul(ROW_BYTES);
             let bytes = table.bytes().saturating_add(rows_bytes);
-            divisible && table.groups.len() > 1 && bytes > self.bounds.memory_bytes_max
+            divisible && table.groups.len() > 1 && bytes > self.memory_bytes_max
         };
-        partition.read(|code, spilled| {
+        partition.read(|code, divided| {
             count_and_check(&mut self.rows, self.interrupted)?;
-            match spilled {
-                Spilled::Row(row) => _ = table.note(code, &row),
-                Spilled::Bad(line) => table.poison(code, line),
+            match divided {
+                Divided::Row(row) => _ = table.note(code, &row),
+                Divided::Bad(line) => table.poison(code, line),
             }
             if over_budget(&table, 0) { Err(SettleError::OverBudget) } else { Ok(()) }
         })?;
-        let good = table.groups.iter().filter(|group| !group.is_rejected());
-        let good_rows = good.map(|group| group.rows).sum();
+        let good = table.groups.iter().filter(|(_, group)| !group.is_rejected());
+        let good_rows = good.map(|(_, group)| group.rows).sum();
         if over_budget(&table, good_rows) { Err(SettleError::OverBudget) } else { Ok(table) }
     }
 
     /// Second pass: good orders become a run by first line, the rows of others a run by line.
-    fn keep(&mut self, partition: &Partition, mut table: Table) -> Result<(), SettleError> {
-        table.groups.iter().for_each(|group| self.tally.add(group));
-        partition.read(|code, spilled| {
+    fn keep(&mut self, partition: Partition, mut table: Table) -> Result<(), SettleError> {
+        table.groups.iter().for_each(|(_, group)| self.tally.add(group));
+        partition.read(|code, divided| {
             self.check()?;
-            let Spilled::Row(row) = spilled else { return Ok(()) };
-            let group = table.codes.find(code).ok_or_else(super::frame::damaged)?;
-            match table.groups[group as usize].reason(row.line) {
+            let Divided::Row(row) = divided else { return Ok(()) };
+            let group = table.groups.find(code).ok_or_else(frame::damaged)?;
+            match table.groups.value(group).reason(row.line) {
                 None => table.hold(group, row),
                 Some(reason) => {
                     Sibling::new(code, &row, reason).encode(&mut self.payload);
@@ -183,6 +187,7 @@ impl Settling<'_> {
             Ok::<_, SettleError>(())
         })?;
         self.siblings.end_run();
+        drop(partition);
         let held = Held::new(table);
         for nth in 0..held.len() {
             grouped::encode(&held, nth, &mut self.payload);

@@ -1,51 +1,65 @@
 //! Orders as they grow row by row, and the verdict on each.
 //!
-//! A table may know orders without holding their rows. That is how orders far larger than memory are judged: first
-//! every row is noted, then, with all verdicts known, the rows are read again and only those of good orders are kept.
+//! A table knows orders without holding their rows. That is how an order far larger than memory is judged: first every
+//! row is noted, then, with all verdicts known, the rows are read again and only those of good orders are held.
+
+use std::num::NonZeroU64;
 
 use pipeline::domain::{Cents, CustomerId, LINES_PER_ORDER_MAX, TOTAL_CENTS_MAX};
 
 use super::{codes::Codes, reject::Reason, row::Row};
 
-/// What is known of an order.
+/// What is known of an order. Lines are never zero, which keeps this small enough for a cache line.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Group {
     /// Good rows.
     pub(super) rows: u64,
-    /// The first good row: its line and its customer, who is the order's.
-    pub(super) first_line: u64,
-    pub(super) customer_id: CustomerId,
+    /// The customer in the first good row, who is the order's.
+    customer_id: CustomerId,
     total: Cents,
     /// The first row that names another customer.
-    pub(super) other_customer_line: Option<u64>,
+    other_customer_line: Option<NonZeroU64>,
     /// The first bad row.
-    bad_line: Option<u64>,
+    bad_line: Option<NonZeroU64>,
     /// The first good row with which the order as a whole breaks a rule.
-    broken: Option<(u64, Reason)>,
+    broken: Option<(NonZeroU64, Rule)>,
+}
+
+/// A rule that concerns more than one row.
+#[derive(Debug, Clone, Copy)]
+enum Rule {
+    OneCustomer,
+    FewLines,
+    BoundedTotal,
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        let (rows, customer_id, total) = (0, CustomerId(0), Cents::ZERO);
+        Self { rows, customer_id, total, other_customer_line: None, bad_line: None, broken: None }
+    }
 }
 
 impl Group {
-    const EMPTY: Self = Self {
-        rows: 0,
-        first_line: 0,
-        customer_id: CustomerId(0),
-        total: Cents::ZERO,
-        other_customer_line: None,
-        bad_line: None,
-        broken: None,
-    };
-
     /// Whether nothing of it may ship.
     pub(super) fn is_rejected(&self) -> bool {
         self.bad_line.is_some() || self.broken.is_some()
     }
 
+    /// The first row that names another customer than the first row.
+    pub(super) fn other_customer_line(&self) -> Option<u64> {
+        self.other_customer_line.map(NonZeroU64::get)
+    }
+
     /// Why one of its good rows is rejected, if it is.
     pub(super) fn reason(&self, line: u64) -> Option<Reason> {
         match (self.bad_line, self.broken) {
-            (Some(line), _) => Some(Reason::OrderRejected { line }),
-            (None, Some((broken, reason))) if broken == line => Some(reason),
-            (None, Some((line, _))) => Some(Reason::OrderRejected { line }),
+            (None, Some((broken, rule))) if broken.get() == line => Some(match rule {
+                Rule::OneCustomer => Reason::SeveralCustomers { first: self.customer_id },
+                Rule::FewLines => Reason::TooManyLines,
+                Rule::BoundedTotal => Reason::TotalTooLarge,
+            }),
+            (Some(line), _) | (None, Some((line, _))) => Some(Reason::OrderRejected { line: line.get() }),
             (None, None) => None,
         }
     }
@@ -54,37 +68,35 @@ impl Group {
     /// that breaks one can be named.
     fn note(&mut self, row: &Row, strict: bool) {
         if self.rows == 0 {
-            self.first_line = row.line;
             self.customer_id = row.customer_id;
         }
         self.rows += 1;
         let is_other = row.customer_id != self.customer_id;
         if is_other && self.other_customer_line.is_none() {
-            self.other_customer_line = Some(row.line);
+            self.other_customer_line = NonZeroU64::new(row.line);
         }
         if self.broken.is_some() {
             return;
         }
         let total = self.total.checked_add(row.amount()).filter(|total| total.get() <= TOTAL_CENTS_MAX);
         self.total = total.unwrap_or(self.total);
-        let reason = if strict && is_other {
-            Some(Reason::SeveralCustomers { first: self.customer_id })
+        let rule = if strict && is_other {
+            Some(Rule::OneCustomer)
         } else if self.rows > LINES_PER_ORDER_MAX as u64 {
-            Some(Reason::TooManyLines)
+            Some(Rule::FewLines)
         } else if total.is_none() {
-            Some(Reason::TotalTooLarge)
+            Some(Rule::BoundedTotal)
         } else {
             None
         };
-        self.broken = reason.map(|reason| (row.line, reason));
+        self.broken = NonZeroU64::new(row.line).zip(rule);
     }
 }
 
 /// Orders by code, and the rows that are held in memory.
 #[derive(Debug)]
 pub(super) struct Table {
-    pub(super) codes: Codes,
-    pub(super) groups: Vec<Group>,
+    pub(super) groups: Codes<Group>,
     pub(super) rows: Vec<HeldRow>,
     strict: bool,
 }
@@ -100,23 +112,23 @@ pub(super) struct HeldRow {
 /// Memory for a row: itself, and its place in the list by orders that is made in the end.
 pub(super) const ROW_BYTES: usize = size_of::<HeldRow>() + size_of::<u32>();
 
-/// Memory for an order beside its code and rows: itself, and its place in the list of orders.
-const GROUP_BYTES: usize = size_of::<Group>() + 2 * size_of::<u32>();
+/// Memory for an order in the lists that are made in the end.
+const LISTED_BYTES: usize = 3 * size_of::<u32>();
 
 impl Table {
     pub(super) fn new(strict: bool) -> Self {
-        Self { codes: Codes::new(), groups: Vec::new(), rows: Vec::new(), strict }
+        Self { groups: Codes::new(), rows: Vec::new(), strict }
     }
 
     /// Memory in use, or needed in the end.
     pub(super) fn bytes(&self) -> usize {
-        self.codes.bytes() + self.groups.len() * GROUP_BYTES + self.rows.len() * ROW_BYTES
+        self.groups.bytes() + self.groups.len() * LISTED_BYTES + self.rows.len() * ROW_BYTES
     }
 
     /// Takes a good row into the account of its order, without holding it; rows come in the file's order.
     pub(super) fn note(&mut self, code: &str, row: &Row) -> u32 {
-        let group = self.group(code);
-        self.groups[group as usize].note(row, self.strict);
+        let group = self.groups.intern(code);
+        self.groups.value_mut(group).note(row, self.strict);
         group
     }
 
@@ -127,22 +139,9 @@ impl Table {
 
     /// Rejects an order for a row that could not be read.
     pub(super) fn poison(&mut self, code: &str, line: u64) {
-        let group = self.group(code);
-        let bad_line = &mut self.groups[group as usize].bad_line;
-        *bad_line = Some(bad_line.map_or(line, |first| first.min(line)));
-    }
-
-    /// Orders with a bad row, and the first of them each, in no order of lines.
-    pub(super) fn poisoned(&self) -> impl Iterator<Item = (&str, u64)> {
-        (0..).zip(&self.groups).filter_map(|(number, group)| Some((self.codes.get(number), group.bad_line?)))
-    }
-
-    fn group(&mut self, code: &str) -> u32 {
-        let number = self.codes.intern(code);
-        if number as usize == self.groups.len() {
-            self.groups.push(Group::EMPTY);
-        }
-        number
+        let group = self.groups.intern(code);
+        let bad_line = &mut self.groups.value_mut(group).bad_line;
+        *bad_line = [*bad_line, NonZeroU64::new(line)].into_iter().flatten().min();
     }
 }
 
@@ -158,8 +157,13 @@ mod tests {
         Row { line, customer_id: CustomerId(customer), order_line }
     }
 
+    #[test]
+    fn an_order_fits_a_cache_line_with_the_place_of_its_code() {
+        assert_eq!(size_of::<Group>(), 64 - 2 * size_of::<u32>());
+    }
+
     fn group(rows: &[Row], strict: bool) -> Group {
-        let mut group = Group::EMPTY;
+        let mut group = Group::default();
         rows.iter().for_each(|row| group.note(row, strict));
         group
     }
@@ -180,7 +184,7 @@ mod tests {
         table.note("A", &row(3, 8, 1, 100));
         table.poison("A", 9);
         table.poison("A", 5);
-        assert_eq!(table.groups[0].reason(3), Some(Reason::OrderRejected { line: 5 }));
+        assert_eq!(table.groups.value(0).reason(3), Some(Reason::OrderRejected { line: 5 }));
     }
 
     #[test]
@@ -188,7 +192,7 @@ mod tests {
         let rows = [row(2, 7, 1, 100), row(3, 7, 1, 100), row(4, 8, 1, 100), row(5, 9, 1, 100)];
         let lax = group(&rows, false);
         assert!(!lax.is_rejected());
-        assert_eq!((lax.customer_id, lax.other_customer_line), (CustomerId(7), Some(4)));
+        assert_eq!((lax.customer_id, lax.other_customer_line()), (CustomerId(7), Some(4)));
         let strict = group(&rows, true);
         assert_eq!(strict.reason(4), Some(Reason::SeveralCustomers { first: CustomerId(7) }));
         assert_eq!(strict.reason(5), Some(Reason::OrderRejected { line: 4 }));

@@ -19,8 +19,8 @@ static APPLY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("appl
 /// How many events stay in the events stream. Who reads more slowly finds the older ones in Postgres.
 pub(super) const EVENTS_KEPT: u32 = 100_000;
 
-/// How long the leaderboards of a day are kept.
-pub(super) const DAY_BOARDS_KEPT: Days = Days::new(90);
+/// The leaderboards of a day are kept for 90 days after the day has ended.
+pub(super) const DAY_BOARDS_KEPT: Days = Days::new(1 + 90);
 
 /// An event as its readers see it.
 #[derive(Serialize)]

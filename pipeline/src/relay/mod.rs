@@ -44,6 +44,8 @@ enum RelayError {
     Store(#[from] store::Error),
     #[error("Redis: {0}")]
     Streams(#[from] streams::Error),
+    #[error("the events after {after} are not gap-free: {found} of {expected} are there, with their orders")]
+    Gap { after: i64, found: usize, expected: i64 },
 }
 
 impl From<sqlx::Error> for RelayError {
@@ -131,6 +133,10 @@ impl Relay {
             let unmoved = board.cursor(redis).await?.unwrap_or(0) == cursor;
             return Ok(if unmoved { Step::Idle } else { Step::Moved });
         };
+        // A figure without one of its events could never be put right: better none.
+        if i64::try_from(events.len()) != Ok(last - cursor) {
+            return Err(RelayError::Gap { after: cursor, found: events.len(), expected: last - cursor });
+        }
         let pieces = store::pieces_sold_between(postgres, cursor, last).await?;
         let change = apply::Change::new(self.redis.keys(), cursor, &events, &pieces);
         Ok(if change.apply(redis).await? { Step::Carried(last) } else { Step::Moved })

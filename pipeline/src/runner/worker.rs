@@ -1,12 +1,14 @@
 //! One worker: a consumer of one stage's stream, from its first connection to its last batch.
 
 use std::{
+    ops::Range,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use redis::aio::MultiplexedConnection;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{Counters, batch::Batch};
 use crate::{
@@ -14,7 +16,7 @@ use crate::{
     retry,
     shutdown::Shutdown,
     stage::{Ending, Stage},
-    store::ErrorKind,
+    store::{self, ErrorKind},
     streams::{Consumer, Error, Redis},
     topology::StageName,
 };
@@ -198,7 +200,7 @@ impl<S: Stage> Worker<S> {
     /// Has the stage process the batch. Where the database refuses values, the batch is split until the refused
     /// message stands alone, so that its neighbours go on.
     async fn process(&self, consumer: &mut Consumer, batch: &mut Batch<S::Message>) -> Result<(), Stop> {
-        let mut parts = vec![0..batch.messages().len()];
+        let mut parts = Vec::from([Range { start: 0, end: batch.messages().len() }]);
         while let Some(part) = parts.pop() {
             if part.is_empty() {
                 continue;
@@ -223,12 +225,13 @@ impl<S: Stage> Worker<S> {
         &self,
         consumer: &mut Consumer,
         batch: &Batch<S::Message>,
-        part: std::ops::Range<usize>,
+        part: Range<usize>,
     ) -> Result<Result<Vec<Ending>, String>, Stop> {
         let mut delays = retry::delays();
         let mut outage: Option<Instant> = None;
         loop {
-            let error = match self.stage.process(&batch.messages()[part.clone()]).await {
+            let endings = self.process_fresh(consumer, batch.entries(), &batch.messages()[part.clone()]).await;
+            let error = match endings {
                 Ok(endings) => {
                     if let Some(since) = outage {
                         info!(stage = %S::NAME, partition = self.partition, seconds = since.elapsed().as_secs(), "Postgres is back");
@@ -251,6 +254,28 @@ impl<S: Stage> Worker<S> {
                 return Err(Stop::Shutdown);
             }
             consumer.keep_fresh(batch.entries()).await?;
+        }
+    }
+
+    /// Lets the stage work while this consumer's entries stay fresh, so that nobody takes them for abandoned.
+    async fn process_fresh(
+        &self,
+        consumer: &mut Consumer,
+        entries: &[Entry],
+        messages: &[S::Message],
+    ) -> Result<Vec<Ending>, store::Error> {
+        // Polled to its end whatever happens: a transaction that is dropped half-way poisons its connection.
+        let mut work = pin!(self.stage.process(messages));
+        loop {
+            tokio::select! {
+                endings = &mut work => return endings,
+                () = tokio::time::sleep(self.limits.claim_idle / 3) => {
+                    // Another worker would at worst do the same work again; the next exchange reports the loss.
+                    if let Err(error) = consumer.keep_fresh(entries).await {
+                        debug!(stage = %S::NAME, %error, "cannot keep entries fresh");
+                    }
+                }
+            }
         }
     }
 

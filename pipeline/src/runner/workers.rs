@@ -68,12 +68,12 @@ impl Workers {
                 let spawn = Spawn { config, redis, partition, start: &start };
                 match stage {
                     StageName::Reservation => {
-                        workers.spawn(&spawn, Arc::new(Reservation::new(store.clone(), partition)));
+                        workers.spawn(&spawn, Reservation::new(store.clone(), partition));
                     }
                     StageName::Payment => {
-                        workers.spawn(&spawn, Arc::new(Payment::new(store.clone(), config.gateway)));
+                        workers.spawn(&spawn, Payment::new(store.clone(), config.gateway));
                     }
-                    StageName::Settlement => workers.spawn(&spawn, Arc::new(Settlement::new(store.clone()))),
+                    StageName::Settlement => workers.spawn(&spawn, Settlement::new(store.clone())),
                 }
             }
         }
@@ -85,7 +85,8 @@ impl Workers {
         Ok(workers)
     }
 
-    fn spawn<S: Stage + 'static>(&mut self, spawn: &Spawn<'_>, stage: Arc<S>) {
+    fn spawn<S: Stage + 'static>(&mut self, spawn: &Spawn<'_>, stage: S) {
+        let stage = Arc::new(stage);
         let host = nix::unistd::gethostname().unwrap_or_default();
         for number in 0..spawn.config.workers_per_stage {
             let worker = Worker {
@@ -116,7 +117,10 @@ impl Workers {
     pub async fn stop(mut self, deadline: Duration) -> bool {
         self.shutdown.begin();
         let all = async { while self.tasks.join_next().await.is_some() {} };
-        tokio::time::timeout(deadline, all).await.is_ok()
+        let in_time = tokio::time::timeout(deadline, all).await.is_ok();
+        // Not aborted: a transaction must not be dropped half-way while the process goes on.
+        self.tasks.detach_all();
+        in_time
     }
 }
 

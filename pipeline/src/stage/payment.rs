@@ -78,13 +78,15 @@ impl<G: Gateway> Stage for Payment<G> {
             store::payable_orders(&mut connection, &ids).await?
         };
         let decisions: Vec<(OrderId, Decision)> =
-            batch.iter().map(|message| (message.order_id, decide(orders.get(&message.order_id)))).collect();
+            batch.iter().map(|message| (message.order_id, decide(message, orders.get(&message.order_id)))).collect();
         self.charge(&decisions, &orders).await?;
         Ok(batch.iter().zip(decisions).map(|(message, (_, decision))| ending(message, decision)).collect())
     }
 }
 
-fn decide(order: Option<&PayableOrder>) -> Decision {
+fn decide(message: &OrderRef, order: Option<&PayableOrder>) -> Decision {
+    // After a restore, Postgres may have given the number to another order.
+    let order = order.filter(|order| order.code == message.order_code);
     match order.map(|order| (order.status, order.payment)) {
         None => Decision::Unknown,
         Some((OrderStatus::Reserved, None)) => Decision::Charge,
@@ -127,14 +129,18 @@ mod tests {
         ];
         for (status, payment, expected) in table {
             let order = PayableOrder { code: "A".to_owned(), total: Cents::new(1), status, payment };
-            assert_eq!(decide(Some(&order)), expected, "{status} {payment:?}");
+            assert_eq!(decide(&message("A"), Some(&order)), expected, "{status} {payment:?}");
+            assert_eq!(decide(&message("B"), Some(&order)), Decision::Unknown);
         }
-        assert_eq!(decide(None), Decision::Unknown);
     }
 
     #[test]
     fn a_message_for_an_order_that_postgres_lost_is_reported_not_dropped() {
-        let message = OrderRef { order_id: OrderId(1), order_code: "A".to_owned() };
-        assert!(matches!(ending(&message, Decision::Unknown), Ending::Dead(DeadReason::UnknownOrder, _)));
+        let decision = decide(&message("A"), None);
+        assert!(matches!(ending(&message("A"), decision), Ending::Dead(DeadReason::UnknownOrder, _)));
+    }
+
+    fn message(code: &str) -> OrderRef {
+        OrderRef { order_id: OrderId(1), order_code: code.to_owned() }
     }
 }

@@ -46,15 +46,17 @@ impl Stage for Settlement {
         let ids: Vec<i64> = batch.iter().map(|message| message.order_id.0).collect();
         let mut transaction = self.store.begin().await?;
         let orders = store::lock_orders_in_id_order(&mut transaction, &ids).await?;
-        let decisions: Vec<Decision> = batch.iter().map(|message| decide(orders.get(&message.order_id))).collect();
+        let decisions: Vec<Decision> =
+            batch.iter().map(|message| decide(message, orders.get(&message.order_id))).collect();
         save(&mut transaction, batch, &decisions, &orders).await?;
         transaction.commit().await?;
         Ok(batch.iter().zip(decisions).map(|(message, decision)| ending(message, decision)).collect())
     }
 }
 
-fn decide(order: Option<&SettleableOrder>) -> Decision {
-    let Some(order) = order else { return Decision::Unknown };
+fn decide(message: &OrderRef, order: Option<&SettleableOrder>) -> Decision {
+    // After a restore, Postgres may have given the number to another order.
+    let Some(order) = order.filter(|order| order.code == message.order_code) else { return Decision::Unknown };
     match (order.status, order.payment) {
         (OrderStatus::Completed | OrderStatus::Failed, _) => Decision::Nothing,
         (OrderStatus::Reserved | OrderStatus::Paying, payment) => match payment {
@@ -119,6 +121,14 @@ mod tests {
     use super::*;
     use crate::domain::Cents;
 
+    fn message(code: &str) -> OrderRef {
+        OrderRef { order_id: OrderId(1), order_code: code.to_owned() }
+    }
+
+    fn order(code: &str, status: OrderStatus, payment: Option<PaymentStatus>) -> SettleableOrder {
+        SettleableOrder { code: code.to_owned(), status, total: Cents::new(1), payment }
+    }
+
     #[test]
     fn an_order_ends_as_its_payment_says_and_only_once() {
         let declined = Decision::Settle(Some(FailureReason::PaymentDeclined));
@@ -134,16 +144,28 @@ mod tests {
             (OrderStatus::Failed, Some(PaymentStatus::Approved), Decision::Nothing),
         ];
         for (status, payment, expected) in table {
-            let order = SettleableOrder { status, total: Cents::new(1), payment };
-            assert_eq!(decide(Some(&order)), expected, "{status} {payment:?}");
+            let order = order("A", status, payment);
+            assert_eq!(decide(&message("A"), Some(&order)), expected, "{status} {payment:?}");
         }
-        assert_eq!(decide(None), Decision::Unknown);
+    }
+
+    #[test]
+    fn an_order_that_is_gone_or_another_now_is_reported() {
+        let other = order("B", OrderStatus::Reserved, Some(PaymentStatus::Approved));
+        for found in [None, Some(&other)] {
+            let decision = decide(&message("A"), found);
+            assert_eq!(decision, Decision::Unknown);
+            assert!(matches!(ending(&message("A"), decision), Ending::Dead(DeadReason::UnknownOrder, _)));
+        }
     }
 
     #[test]
     fn a_message_for_an_unpaid_order_goes_back_to_payment() {
-        let order = SettleableOrder { status: OrderStatus::Reserved, total: Cents::new(1), payment: None };
-        let message = OrderRef { order_id: OrderId(1), order_code: "A".to_owned() };
-        assert_eq!(ending(&message, decide(Some(&order))), Ending::Forward(StageName::Payment, message.clone()));
+        let order = order("A", OrderStatus::Reserved, None);
+        let message = message("A");
+        assert_eq!(
+            ending(&message, decide(&message, Some(&order))),
+            Ending::Forward(StageName::Payment, message.clone())
+        );
     }
 }

@@ -98,7 +98,7 @@ impl Store {
     pub async fn partitions(&self) -> Result<u16, Error> {
         let value =
             sqlx::query_scalar!("SELECT value FROM settings WHERE key = 'partitions'").fetch_one(&self.pool).await?;
-        Ok(value.parse().unwrap_or(1))
+        value.parse().map_err(|_| Error::Setting { name: "partitions", value })
     }
 
     /// Closes all connections.

@@ -24,6 +24,17 @@ pub enum Error {
     /// Another worker inserted some of the orders between our look and our insert.
     #[error("another worker inserted some of these orders at the same time")]
     Raced,
+    /// The one row of `event_counter` is gone.
+    #[error("the table event_counter has no row: insert the highest seq of events, or 0")]
+    CounterMissing,
+    /// A setting in the table `settings` cannot be read.
+    #[error("the setting {name} is {value:?}, which is no number that fits")]
+    Setting {
+        /// Its key.
+        name: &'static str,
+        /// Its value.
+        value: String,
+    },
     /// A row holds a word that this version does not know.
     #[error(transparent)]
     UnknownWord(#[from] crate::domain::UnknownWord),
@@ -41,7 +52,9 @@ impl Error {
             },
             // Values that cannot even be encoded.
             Self::Sql(sqlx::Error::Encode(_)) => ErrorKind::Values,
-            Self::Sql(_) | Self::Migrate(_) | Self::UnknownWord(_) => ErrorKind::Unavailable,
+            Self::Sql(_) | Self::Migrate(_) | Self::CounterMissing | Self::Setting { .. } | Self::UnknownWord(_) => {
+                ErrorKind::Unavailable
+            }
         }
     }
 

@@ -22,7 +22,7 @@ pub async fn append_events(
 ) -> Result<(), Error> {
     let orders: Vec<i64> = orders.iter().map(|id| id.0).collect();
     let kinds: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
-    sqlx::query!(
+    let appended = sqlx::query!(
         "WITH counter AS (
              UPDATE event_counter SET last_seq = last_seq + cardinality($1::bigint[])
              RETURNING last_seq - cardinality($1::bigint[]) AS before
@@ -37,7 +37,10 @@ pub async fn append_events(
     )
     .execute(connection)
     .await?;
-    Ok(())
+    match appended.rows_affected() {
+        0 if !orders.is_empty() => Err(Error::CounterMissing),
+        _ => Ok(()),
+    }
 }
 
 /// The number of the last event; 0 before the first.

@@ -7,8 +7,10 @@ use super::Error;
 use crate::domain::{Cents, FailureReason, OrderId, OrderStatus, PaymentStatus};
 
 /// An order that a settlement message names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettleableOrder {
+    /// Its code.
+    pub code: String,
     /// Where it stands.
     pub status: OrderStatus,
     /// What it costs.
@@ -26,7 +28,7 @@ pub async fn lock_orders_in_id_order(
     ids: &[i64],
 ) -> Result<FxHashMap<OrderId, SettleableOrder>, Error> {
     let rows = sqlx::query!(
-        r#"SELECT o.id, o.status, o.total_cents, p.status AS "payment?"
+        r#"SELECT o.id, o.code, o.status, o.total_cents, p.status AS "payment?"
            FROM orders o LEFT JOIN payments p ON p.order_id = o.id AND p.attempt = 1
            WHERE o.id = ANY ($1)
            ORDER BY o.id FOR NO KEY UPDATE OF o"#,
@@ -37,6 +39,7 @@ pub async fn lock_orders_in_id_order(
     rows.into_iter()
         .map(|row| {
             let order = SettleableOrder {
+                code: row.code,
                 status: row.status.parse()?,
                 total: Cents::new(row.total_cents),
                 payment: row.payment.map(|word| word.parse()).transpose()?,

@@ -2,8 +2,8 @@
 -- Hands a batch on, atomically: for each entry, acknowledge it and, only if it was still pending, add the message that
 -- follows from it. Two workers that both processed an entry hand it off once.
 --
--- allow-oom: a full Redis must be able to drain. A script is not rolled back, so everything that could fail is
--- checked before the first write.
+-- allow-oom: a full Redis must be able to drain. A script is not rolled back: what can be checked is checked before the
+-- first write, and an entry whose message cannot be added (no permission, ids exhausted) becomes pending again.
 --
 -- KEYS[1]   the source stream; KEYS[2..] the streams that may be added to
 -- ARGV[1]   group; ARGV[2] consumer; then per entry:
@@ -25,7 +25,11 @@ while i <= #ARGV do
     local mine = owned ~= '1' or #redis.call('XPENDING', source, group, id, id, 1, consumer) > 0
     if mine and redis.call('XACK', source, group, id) == 1 then
         if target > 0 then
-            redis.call('XADD', KEYS[target], '*', unpack(ARGV, i + 4, i + 3 + n))
+            local added = redis.pcall('XADD', KEYS[target], '*', unpack(ARGV, i + 4, i + 3 + n))
+            if added.err then
+                redis.call('XCLAIM', source, group, consumer, 0, id, 'FORCE', 'JUSTID')
+                return added
+            end
         end
         handed = handed + 1
     else

@@ -9,26 +9,25 @@ if found.err or #found == 0 then
     return 0
 end
 
-local function parts(id)
+-- Ids as texts of one length: their halves have 64 bits, more than a number here can hold.
+local function comparable(id)
     local ms, seq = string.match(id, '^(%d+)%-(%d+)$')
-    return tonumber(ms), tonumber(seq)
+    return string.rep('0', 20 - #ms) .. ms .. string.rep('0', 20 - #seq) .. seq
 end
 
-local min_ms, min_seq
+local bound
 for _, flat in ipairs(found) do
     local group = {}
     for f = 1, #flat, 2 do
         group[flat[f]] = flat[f + 1]
     end
-    local ms, seq
+    -- The oldest entry that the group still needs, or the last one that it has read: that one stays, too.
+    local id = group['last-delivered-id']
     if group['pending'] > 0 then
-        ms, seq = parts(redis.call('XPENDING', KEYS[1], group['name'])[2])
-    else
-        ms, seq = parts(group['last-delivered-id'])
-        seq = seq + 1
+        id = redis.call('XPENDING', KEYS[1], group['name'])[2]
     end
-    if not min_ms or ms < min_ms or (ms == min_ms and seq < min_seq) then
-        min_ms, min_seq = ms, seq
+    if not bound or comparable(id) < comparable(bound) then
+        bound = id
     end
 end
-return redis.call('XTRIM', KEYS[1], 'MINID', '~', string.format('%.0f-%.0f', min_ms, min_seq))
+return redis.call('XTRIM', KEYS[1], 'MINID', '~', bound)

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Installs what is missing to build and run: a C compiler, redis-server, PostgreSQL's server programs. Says what it
+# does and asks for nothing. The servers are not started: the program starts private ones where it needs them.
+set -euo pipefail
+
+missing=()
+command -v cc >/dev/null || missing+=(gcc libc6-dev)
+command -v redis-server >/dev/null || missing+=(redis-server)
+if ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
+    missing+=(postgresql)
+fi
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+by_hand() {
+    echo "error: $1" >&2
+    echo "Install these and run the same command again: ${missing[*]}" >&2
+    echo "(programs needed: cc, redis-server, and PostgreSQL 15 or later with initdb, pg_ctl and postgres)" >&2
+    exit 1
+}
+
+command -v apt-get >/dev/null || by_hand "some programs are missing, and this system has no apt-get"
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+    if ! command -v sudo >/dev/null || ! sudo -n true 2>/dev/null; then
+        by_hand "some programs are missing, and installing them needs root: sudo apt-get install ${missing[*]}"
+    fi
+    as_root=(sudo -n)
+fi
+
+echo "Installing from the distribution: ${missing[*]} (their services are not started)"
+# Package scripts ask this program whether they may start a service.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap '"${as_root[@]}" rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+    "${as_root[@]}" chmod 755 "$policy"
+fi
+export DEBIAN_FRONTEND=noninteractive
+"${as_root[@]}" apt-get update -qq
+"${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
