@@ -1,9 +1,16 @@
 //! Publishing, no faster than the pipeline follows.
 
-use pipeline::{message::encode_order, shutdown::Shutdown, streams::Publisher, topology::StageName};
+use pipeline::{
+    shutdown::Shutdown,
+    streams::{Connection, Publisher},
+    topology::StageName,
+};
 
 use super::{Intake, IntakeError, POLL, Published, PublishedChunk, chunks::chunks};
-use crate::{output::thousands, progress::Progress};
+use crate::{import::encode_order_into, output::thousands, progress::Progress};
+
+/// How many chunks are published between two looks at the backlog.
+const CHECK_EVERY: usize = 4;
 
 impl Intake {
     /// Publishes all orders, or those up to the signal.
@@ -21,12 +28,19 @@ impl Intake {
         for partition in 0..self.partitions {
             publishers.push((partition, Publisher::connect(&self.redis, partition).await?));
         }
+        let mut inspector = self.redis.connect().await?;
         let mut published = Published::default();
-        let mut chunks = chunks(&self.orders, |order| encode_order(&order.order));
-        let mut turn = 0;
+        let mut chunks = chunks(&self.orders, |order| {
+            let mut body = Vec::with_capacity(512);
+            encode_order_into(&order.order, &mut body);
+            body
+        });
+        let mut turn = 0usize;
         while let Some(bodies) = chunks.recv().await {
             let bodies = bodies?;
-            if !self.has_room(published.orders, progress, shutdown).await? {
+            if turn.is_multiple_of(CHECK_EVERY)
+                && !self.has_room(&mut inspector, published.orders, progress, shutdown).await?
+            {
                 return Ok(published);
             }
             let (partition, publisher) = &mut publishers[turn % usize::from(self.partitions)];
@@ -47,16 +61,16 @@ impl Intake {
     /// as none: the next look will know more.
     async fn has_room(
         &self,
+        inspector: &mut Connection,
         published: u64,
         progress: &mut Progress,
         shutdown: &Shutdown,
     ) -> Result<bool, IntakeError> {
-        let mut connection = self.redis.connect().await?;
         while !shutdown.has_begun() {
             let mut backlog = 0;
             for partition in 0..self.partitions {
                 for stage in StageName::ALL {
-                    backlog += self.redis.backlog(&mut connection, partition, stage).await?.unwrap_or(0);
+                    backlog += self.redis.backlog(inspector, partition, stage).await?.unwrap_or(0);
                 }
             }
             if backlog < self.max_backlog {

@@ -143,10 +143,14 @@ async fn load(connection: &mut PgConnection, batch: &[Incoming]) -> Result<Facts
     let customers: FxHashSet<i64> = batch.iter().map(|incoming| incoming.order.customer_id().0).collect();
     let products: FxHashSet<i64> =
         batch.iter().flat_map(|incoming| incoming.order.lines()).map(|line| line.product_id.0).collect();
+    // Products first: who else takes the same order in waits here, and has committed it before the codes are looked up.
+    // The other way round two workers with the same orders would meet at the unique key, one of them with stock locked
+    // that settlement waits for.
+    let free = store::lock_products_in_id_order(connection, &Vec::from_iter(products)).await?;
     Ok(Facts {
+        free,
         existing: store::orders_by_code(connection, &codes).await?,
         customers: store::known_customers(connection, &Vec::from_iter(customers)).await?,
-        free: store::lock_products_in_id_order(connection, &Vec::from_iter(products)).await?,
     })
 }
 

@@ -3,7 +3,7 @@
 use std::{str::FromStr, time::Duration};
 
 use sqlx::{
-    PgPool, Postgres, Transaction,
+    ConnectOptions, PgPool, Postgres, Transaction,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -55,7 +55,9 @@ impl Store {
     /// # Errors
     /// When the URL cannot be read. Nothing is connected yet.
     pub fn new(url: &str, settings: WorkerSettings, connections: u32) -> Result<Self, Error> {
-        let options = PgConnectOptions::from_str(url)?.options(settings.options().iter().copied());
+        // Slow statements are Postgres' own to report (log_min_duration_statement).
+        let options =
+            PgConnectOptions::from_str(url)?.options(settings.options().iter().copied()).disable_statement_logging();
         let options = match options.get_application_name() {
             Some(_) => options,
             None => options.application_name("orderstream"),

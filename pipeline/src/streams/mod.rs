@@ -7,6 +7,9 @@ mod publish;
 mod reply;
 mod unacknowledged;
 
+/// A connection of one's own; commands go one after the other.
+pub use redis::aio::MultiplexedConnection as Connection;
+
 pub use connection::{Error, Redis, SafetyProblem};
 pub use consumer::{Claimed, Consumer, HandOff, HandOffCounts};
 pub use inspect::{ConsumerState, GroupState, StreamState};

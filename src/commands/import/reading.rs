@@ -1,6 +1,7 @@
 //! Reading one file, with its rejected rows on the side.
 
 use std::{
+    env,
     fs::{self, File as FsFile},
     io::{self, BufWriter, Read, Write},
     ops::ControlFlow,
@@ -64,6 +65,12 @@ impl File {
     }
 }
 
+/// Where temporary files go: TMPDIR if it is set, else /var/tmp, because /tmp is memory on many systems.
+fn spill_dir() -> PathBuf {
+    let on_disk = Path::new("/var/tmp");
+    if env::var_os("TMPDIR").is_none() && on_disk.is_dir() { on_disk.to_owned() } else { env::temp_dir() }
+}
+
 /// Reads the file to its end; `None` when the signal came first.
 pub(super) async fn read(
     file: File,
@@ -73,7 +80,7 @@ pub(super) async fn read(
 ) -> anyhow::Result<Option<Parsed>> {
     progress.phase("Reading", file.length);
     let options =
-        ReadOptions { strict: args.strict, memory_bytes_max: usize::try_from(args.memory)?, ..ReadOptions::default() };
+        ReadOptions { strict: args.strict, memory_bytes_max: usize::try_from(args.memory)?, spill_dir: spill_dir() };
     let (reports, inbox) = mpsc::channel();
     let stop = shutdown.clone();
     let name = file.name.clone();
