@@ -40,8 +40,10 @@ fn states_says_which_states_are_final_and_which_reasons_may_pass_later() {
 #[test]
 fn the_diagrams_draw_every_state() {
     let diagrams: String = STATES.split("```mermaid").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    let drawn: BTreeSet<&str> = diagrams.split(|character: char| !character.is_alphanumeric() && character != '_').collect();
-    for word in OrderStatus::ALL.iter().map(|word| word.as_str()).chain(PaymentStatus::ALL.iter().map(|word| word.as_str()))
+    let drawn: BTreeSet<&str> =
+        diagrams.split(|character: char| !character.is_alphanumeric() && character != '_').collect();
+    for word in
+        OrderStatus::ALL.iter().map(|word| word.as_str()).chain(PaymentStatus::ALL.iter().map(|word| word.as_str()))
     {
         assert!(drawn.contains(word), "{word} is in no diagram");
     }
@@ -51,8 +53,10 @@ fn the_diagrams_draw_every_state() {
 fn the_reasons_of_dead_letters_are_those_of_the_code() {
     let all = std::iter::successors(Some(DeadReason::NoBody), |reason| dead_reason_after(*reason));
     let words: Vec<String> = all.map(|reason| reason.as_str().to_owned()).collect();
-    let documented: Vec<String> =
-        first_words(CONTRACTS, "### Dead letters").into_iter().filter(|word| !DEAD_FIELDS.contains(&word.as_str())).collect();
+    let documented: Vec<String> = first_words(CONTRACTS, "### Dead letters")
+        .into_iter()
+        .filter(|word| !DEAD_FIELDS.contains(&word.as_str()))
+        .collect();
     assert_eq!(documented, words);
 }
 
