@@ -200,13 +200,13 @@ mod tests {
     #[test]
     fn a_day_board_may_be_gone_once_its_time_is_over() {
         // The clock stands at 2027-01-15.
-        assert_eq!(differences(&[("leaderboard:products:2026-10-17", "1", 1)], &[]), [0, 0, 0]);
-        assert_eq!(differences(&[("leaderboard:products:2026-10-18", "1", 1)], &[]), [0, 0, 1]);
+        assert_eq!(differences(&[("leaderboard:products:2026-10-16", "1", 1)], &[]), [0, 0, 0]);
+        assert_eq!(differences(&[("leaderboard:products:2026-10-17", "1", 1)], &[]), [0, 0, 1]);
     }
 
     #[test]
     fn only_the_leaderboards_of_a_day_end() {
-        assert_eq!(planned_end("leaderboard:customers:2026-10-17"), Some(1_799_971_200));
+        assert_eq!(planned_end("leaderboard:customers:2026-10-16"), Some(1_799_971_200));
         for name in ["leaderboard:customers", "kpi:2026-10-17", "leaderboard:customers:today"] {
             assert_eq!(planned_end(name), None, "{name}");
         }
