@@ -83,7 +83,7 @@ impl System {
     pub(crate) fn open(target: &Target) -> Result<Self> {
         let program = match &target.program {
             Some(program) => program.clone(),
-            None => env::current_exe()?.with_file_name("orderstream"),
+            None => neighbour()?,
         };
         let urls = target.database_url.clone().zip(target.redis_url.clone());
         let private = if urls.is_none() { Some(Private::start(&program, &target.dev_options)?) } else { None };
@@ -174,6 +174,21 @@ impl System {
         command.env("DATABASE_URL", &self.database_url).env("REDIS_URL", &self.redis_url).stdin(Stdio::null());
         command
     }
+}
+
+/// The program next to this one. Run by cargo, it is built first: nobody wants figures of an old one.
+fn neighbour() -> Result<PathBuf> {
+    if let Some(cargo) = env::var_os("CARGO") {
+        let mut build = std::process::Command::new(cargo);
+        build.args(["build", "--package", "orderstream", "--bin", "orderstream"]);
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        if !build.status().context("cannot run cargo")?.success() {
+            bail!("the program orderstream could not be built");
+        }
+    }
+    Ok(env::current_exe()?.with_file_name("orderstream"))
 }
 
 impl Private {
