@@ -31,7 +31,8 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Run(_) | Command::Dev(_) => "info",
         _ => "warn",
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    // What sqlx has to say of lost connections, the workers say once.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("{level},sqlx=error")));
     let ansi = io::IsTerminal::is_terminal(&io::stderr()) && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(ansi).with_target(false).init();
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(dispatch(cli))

@@ -83,15 +83,16 @@ impl Relay {
         // Taken out of the pool: the lock lasts as long as this connection, and so must our belief in it.
         let mut postgres = self.store.pool().acquire().await?.detach();
         let mut redis = self.redis.connect().await?;
-        if outage.take().is_some() {
-            info!("the relay is connected again");
-        }
         while !store::try_become_relay(&mut postgres).await? {
             if !shutdown.sleep(STANDBY_WAIT).await {
                 return Ok(());
             }
         }
         let mut cursor = self.start(&mut postgres, &mut redis).await?;
+        // Only now: a Redis that is loading its file accepts connections and nothing else.
+        if let Some(since) = outage.take() {
+            info!(seconds = since.elapsed().as_secs(), "the relay is at work again");
+        }
         while !shutdown.has_begun() {
             match self.step(&mut postgres, &mut redis, cursor).await? {
                 Step::Carried(to) => {
