@@ -47,7 +47,15 @@ pub(crate) struct Stack {
 impl Stack {
     /// An empty stack: migrated, without catalogue or orders.
     pub(crate) async fn get() -> Self {
-        let servers = Servers::get().await;
+        Self::on(Servers::get().await).await
+    }
+
+    /// A stack whose servers nobody else uses, for tests that empty or reconfigure them.
+    pub(crate) async fn alone() -> Self {
+        Self::on(Arc::new(Servers::start().await)).await
+    }
+
+    async fn on(servers: Arc<Servers>) -> Self {
         let id = random();
         let (database, namespace) = (format!("orderstream_t_{id:016x}"), format!("t_{id:016x}"));
         let database_url = database::create(&servers.postgres_url, &database).await;
@@ -183,7 +191,12 @@ impl Stack {
     /// Forgets this test in the servers; they may be those of somebody who goes on.
     async fn remove(&self) -> Result<(), Box<dyn std::error::Error>> {
         database::remove(&self.servers.postgres_url, &self.database).await?;
-        // A connection of this runtime: the test's own belong to one that waits for us.
+        self.forget_keys().await
+    }
+
+    /// Deletes every key of this test: Redis has lost everything, as far as this test can see.
+    pub(crate) async fn forget_keys(&self) -> Result<(), Box<dyn std::error::Error>> {
+        // A connection of this runtime: the test's own may belong to one that waits for us.
         let mut redis = Redis::new(&self.servers.redis_url, &self.namespace)?.connect().await?;
         let pattern = format!("{}:*", self.namespace);
         let mut cursor = 0_u64;
