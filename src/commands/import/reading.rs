@@ -4,6 +4,7 @@ use std::{
     fs::{self, File as FsFile},
     io::{self, BufWriter, Read, Write},
     ops::ControlFlow,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::mpsc,
     time::Duration,
@@ -14,6 +15,7 @@ use pipeline::shutdown::Shutdown;
 
 use crate::{
     cli::ImportArgs,
+    exit::{Exit, Refusal},
     import::{self, Parsed, ReadError, ReadOptions, Reject, RejectWriter},
     output::thousands,
     progress::Progress,
@@ -35,18 +37,25 @@ pub(super) struct File {
 
 impl File {
     /// Whether a path can be imported at all.
-    pub(super) fn check(path: &Path) -> anyhow::Result<()> {
-        if path.as_os_str() != "-" {
-            let metadata = fs::metadata(path).with_context(|| format!("cannot import {}", path.display()))?;
-            if metadata.is_dir() {
-                bail!("cannot import {}: it is a directory; name the files in it", path.display());
-            }
+    pub(super) fn check(path: &Path, rejects: Option<&Path>) -> anyhow::Result<()> {
+        if path.as_os_str() == "-" {
+            return Ok(());
+        }
+        let metadata = fs::metadata(path).with_context(|| format!("cannot import {}", path.display()))?;
+        if metadata.is_dir() {
+            bail!("cannot import {}: it is a directory; name the files in it", path.display());
+        }
+        // The first rejected row would empty the file that is being read.
+        let same = |other: &fs::Metadata| (other.dev(), other.ino()) == (metadata.dev(), metadata.ino());
+        if let Some(rejects) = rejects.filter(|rejects| fs::metadata(rejects).is_ok_and(|other| same(&other))) {
+            let message = format!("--rejects {} would overwrite the file that is imported", rejects.display());
+            return Err(Refusal::new(Exit::Usage, message).into());
         }
         Ok(())
     }
 
     pub(super) fn open(path: &Path, rejects: Option<&Path>) -> anyhow::Result<Self> {
-        Self::check(path)?;
+        Self::check(path, rejects)?;
         let rejects = |default: PathBuf| rejects.map_or(default, Path::to_owned);
         if path.as_os_str() == "-" {
             let rejects = rejects(PathBuf::from("stdin.rejects.csv"));
