@@ -27,6 +27,9 @@ const SHOWN_MAX: u64 = 5;
 /// How often progress is drawn.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
 
+/// How long an interrupted reader may take to notice: it looks between reads, and a pipe may never send more.
+const INTERRUPT_PATIENCE: Duration = Duration::from_secs(1);
+
 /// A file to import, open.
 pub(super) struct File {
     pub(super) name: String,
@@ -92,8 +95,12 @@ pub(super) async fn read(
             let rate = progress.rate(rows);
             progress.show(bytes, || format!("{} rows, {}/s", thousands(rows), thousands(rate)));
         }
-        if let Ok(read) = tokio::time::timeout(DRAW_EVERY, &mut reading).await {
-            break read?;
+        let stopping = shutdown.has_begun();
+        let patience = if stopping { INTERRUPT_PATIENCE } else { DRAW_EVERY };
+        match tokio::time::timeout(patience, &mut reading).await {
+            Ok(read) => break read?,
+            Err(_) if stopping => return Ok(None),
+            Err(_) => {}
         }
     };
     progress.end();
