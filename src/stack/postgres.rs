@@ -48,7 +48,7 @@ fn log(folder: &Folder) -> PathBuf {
 /// Starts it, unless it runs.
 pub(super) fn ensure_running(folder: &Folder) -> anyhow::Result<()> {
     let data = data(folder);
-    if process::running(&data.join("postmaster.pid"), "postgres").is_some() {
+    if process::running(&data.join("postmaster.pid"), "postgres", &data).is_some() {
         return Ok(());
     }
     let pg_ctl = find("pg_ctl", PACKAGE)?;
@@ -112,7 +112,8 @@ fn create(folder: &Folder, data: &Path) -> anyhow::Result<()> {
 
 /// Stops it, rolling back what is open.
 pub(super) fn stop(folder: &Folder) -> anyhow::Result<()> {
-    match process::running(&data(folder).join("postmaster.pid"), "postgres") {
+    let data = data(folder);
+    match process::running(&data.join("postmaster.pid"), "postgres", &data) {
         Some(pid) => process::stop(pid, Signal::SIGINT, Duration::from_secs(60)),
         None => Ok(()),
     }

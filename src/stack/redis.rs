@@ -39,7 +39,7 @@ pub(super) fn url(folder: &Folder) -> String {
 
 /// Starts it, unless it runs.
 pub(super) fn ensure_running(folder: &Folder) -> anyhow::Result<()> {
-    if process::running(&pid_file(folder), "redis").is_some() {
+    if process::running(&pid_file(folder), "redis", &data(folder)).is_some() {
         return await_answer(folder);
     }
     let program = find("redis-server", "redis-server")?;
@@ -90,7 +90,7 @@ fn answers(folder: &Folder) -> bool {
 
 /// Stops it; it writes its append-only file to the end.
 pub(super) fn stop(folder: &Folder) -> anyhow::Result<()> {
-    match process::running(&pid_file(folder), "redis") {
+    match process::running(&pid_file(folder), "redis", &data(folder)) {
         Some(pid) => process::stop(pid, Signal::SIGTERM, Duration::from_secs(60)),
         None => Ok(()),
     }
