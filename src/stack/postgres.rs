@@ -55,10 +55,17 @@ pub(super) fn ensure_running(folder: &Folder) -> anyhow::Result<()> {
     if !data.join("PG_VERSION").exists() {
         create(folder, &data)?;
     }
-    // Left behind by a crash. Postgres itself would refuse to start where another process has got the number.
-    match fs::remove_file(data.join("postmaster.pid")) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
+    // Left behind by a crash. Postgres itself would refuse to start where another process has got the number, or where
+    // its own has ended and stays in the table as a zombie.
+    let socket_lock = folder.sockets().join(".s.PGSQL.5432.lock");
+    for lock in [data.join("postmaster.pid"), socket_lock] {
+        if process::running(&lock, "postgres", &data).is_some() {
+            continue;
+        }
+        match fs::remove_file(lock) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
     }
     let settings: Vec<String> = SETTINGS
         .iter()
