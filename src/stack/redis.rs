@@ -45,6 +45,11 @@ pub(super) fn ensure_running(folder: &Folder) -> anyhow::Result<()> {
     let program = find("redis-server", "redis-server")?;
     let data = data(folder);
     folder.create(&data)?;
+    // Left behind by a crash, perhaps under another user; Redis goes on without a file that it cannot write.
+    match fs::remove_file(pid_file(folder)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
     let config = data.join("redis.conf");
     let log = data.join("redis.log");
     // Durable: an append-only file, and no eviction that could delete a stream.
