@@ -23,7 +23,7 @@ use pipeline::{
     streams::{Publisher, Redis},
     topology::StageName,
 };
-use redis::aio::MultiplexedConnection;
+use redis::{aio::MultiplexedConnection, streams::StreamRangeReply};
 use servers::{PATIENCE, Servers, random};
 use sqlx::AssertSqlSafe;
 
@@ -177,6 +177,14 @@ impl Stack {
         value.unwrap_or_else(|error| panic!("{query}: {error}"))
     }
 
+    /// One field of every entry of a stream.
+    pub(crate) async fn field(&self, key: &str, name: &str) -> Vec<String> {
+        let mut range = redis::cmd("XRANGE");
+        range.arg(key).arg("-").arg("+");
+        let range: StreamRangeReply = range.query_async(&mut self.connection().await).await.expect("a stream");
+        range.ids.iter().map(|entry| entry.get(name).expect("the field")).collect()
+    }
+
     /// A connection to Redis.
     pub(crate) async fn connection(&self) -> MultiplexedConnection {
         self.redis.connect().await.expect("Redis")
@@ -247,4 +255,10 @@ pub(crate) fn order(code: &str, customer: i64, lines: &[(i64, i32, i64)]) -> Ord
         })
         .collect();
     Order::new(OrderCode::new(code).expect("a code"), CustomerId(customer), lines).expect("an order")
+}
+
+/// Orders of two products in turn, some too large for the stock.
+pub(crate) fn orders(name: &str, count: i64) -> Vec<Order> {
+    let lines = |n: i64| [(1 + n % 3, 1 + i32::from(n % 7 == 0) * 10_000, 250), (1 + (n + 1) % 3, 2, 100 + n)];
+    (0..count).map(|n| order(&format!("{name}-{n}"), 1 + n % 5, &lines(n))).collect()
 }
