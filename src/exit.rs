@@ -25,6 +25,8 @@ pub enum Exit {
     Unreachable,
     /// Interrupted by the user.
     Interrupted,
+    /// As the command that it ran around.
+    Command(u8),
 }
 
 impl Exit {
@@ -40,6 +42,7 @@ impl Exit {
             Self::Conflict => 6,
             Self::Unreachable => 7,
             Self::Interrupted => 130,
+            Self::Command(code) => code,
         }
     }
 }

@@ -1,6 +1,9 @@
 //! `orderstream dev`: the local stack in the foreground, or around a command.
 
-use std::process::Stdio;
+use std::{
+    os::unix::process::ExitStatusExt,
+    process::{ExitStatus, Stdio},
+};
 
 use anyhow::Context;
 use tokio::process::Command;
@@ -41,10 +44,7 @@ pub(super) async fn run(globals: &Globals, args: DevArgs) -> anyhow::Result<Exit
                 .await
                 .with_context(|| format!("cannot run {program}"))?;
             // The command's own exit code is what its caller wants to know; the stack still has to stop.
-            match status.code() {
-                Some(0) => Ok(Exit::Done),
-                _ => Ok(Exit::Failed),
-            }
+            Ok(Exit::Command(code(status)))
         }
         None => {
             let servers = backends.servers();
@@ -61,4 +61,10 @@ pub(super) async fn run(globals: &Globals, args: DevArgs) -> anyhow::Result<Exit
         crew.stop().await;
     }
     outcome
+}
+
+/// The exit code of a command; of one that a signal ended, what shells say: 128 and the signal's number.
+fn code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(Exit::Failed.code())
 }

@@ -113,7 +113,7 @@ impl Session {
     ) -> anyhow::Result<Self> {
         // A file that is not there should not start servers first.
         for path in &args.files {
-            File::check(path)?;
+            File::check(path, args.rejects.as_deref())?;
         }
         let backends = Backends::open(globals).await?;
         backends.check_safety().await?;

@@ -48,17 +48,24 @@ fn log(folder: &Folder) -> PathBuf {
 /// Starts it, unless it runs.
 pub(super) fn ensure_running(folder: &Folder) -> anyhow::Result<()> {
     let data = data(folder);
-    if process::running(&data.join("postmaster.pid"), "postgres").is_some() {
+    if process::running(&data.join("postmaster.pid"), "postgres", &data).is_some() {
         return Ok(());
     }
     let pg_ctl = find("pg_ctl", PACKAGE)?;
     if !data.join("PG_VERSION").exists() {
         create(folder, &data)?;
     }
-    // Left behind by a crash. Postgres itself would refuse to start where another process has got the number.
-    match fs::remove_file(data.join("postmaster.pid")) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
+    // Left behind by a crash. Postgres itself would refuse to start where another process has got the number, or where
+    // its own has ended and stays in the table as a zombie.
+    let socket_lock = folder.sockets().join(".s.PGSQL.5432.lock");
+    for lock in [data.join("postmaster.pid"), socket_lock] {
+        if process::running(&lock, "postgres", &data).is_some() {
+            continue;
+        }
+        match fs::remove_file(lock) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
     }
     let settings: Vec<String> = SETTINGS
         .iter()
@@ -112,7 +119,8 @@ fn create(folder: &Folder, data: &Path) -> anyhow::Result<()> {
 
 /// Stops it, rolling back what is open.
 pub(super) fn stop(folder: &Folder) -> anyhow::Result<()> {
-    match process::running(&data(folder).join("postmaster.pid"), "postgres") {
+    let data = data(folder);
+    match process::running(&data.join("postmaster.pid"), "postgres", &data) {
         Some(pid) => process::stop(pid, Signal::SIGINT, Duration::from_secs(60)),
         None => Ok(()),
     }

@@ -66,13 +66,17 @@ pub(super) fn run(command: &mut Command) -> anyhow::Result<Output> {
     Ok(output)
 }
 
-/// The process that a pid file names, if it runs and is the program that we mean: after a crash another process may
-/// have got its number.
-pub(super) fn running(pid_file: &Path, program: &str) -> Option<Pid> {
+/// The process that a pid file names, if it runs and is the server of this data folder: after a crash another process
+/// may have got its number, be it the same program for another folder. Both servers work in their data folders.
+pub(super) fn running(pid_file: &Path, program: &str, data: &Path) -> Option<Pid> {
     let pid: i32 = fs::read_to_string(pid_file).ok()?.lines().next()?.trim().parse().ok()?;
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     let pid = Pid::from_raw(pid);
-    (name.starts_with(program) && is_alive(pid)).then_some(pid)
+    if !name.starts_with(program) || !is_alive(pid) {
+        return None;
+    }
+    let works_in = fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
+    (works_in == data.canonicalize().ok()?).then_some(pid)
 }
 
 /// Sends a signal and waits for the end.

@@ -39,12 +39,17 @@ pub(super) fn url(folder: &Folder) -> String {
 
 /// Starts it, unless it runs.
 pub(super) fn ensure_running(folder: &Folder) -> anyhow::Result<()> {
-    if process::running(&pid_file(folder), "redis").is_some() {
+    if process::running(&pid_file(folder), "redis", &data(folder)).is_some() {
         return await_answer(folder);
     }
     let program = find("redis-server", "redis-server")?;
     let data = data(folder);
     folder.create(&data)?;
+    // Left behind by a crash, perhaps under another user; Redis goes on without a file that it cannot write.
+    match fs::remove_file(pid_file(folder)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
     let config = data.join("redis.conf");
     let log = data.join("redis.log");
     // Durable: an append-only file, and no eviction that could delete a stream.
@@ -90,7 +95,7 @@ fn answers(folder: &Folder) -> bool {
 
 /// Stops it; it writes its append-only file to the end.
 pub(super) fn stop(folder: &Folder) -> anyhow::Result<()> {
-    match process::running(&pid_file(folder), "redis") {
+    match process::running(&pid_file(folder), "redis", &data(folder)) {
         Some(pid) => process::stop(pid, Signal::SIGTERM, Duration::from_secs(60)),
         None => Ok(()),
     }

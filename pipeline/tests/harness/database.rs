@@ -1,9 +1,11 @@
 //! A database for every test, copied from one that has been migrated.
 
-use std::str::FromStr;
+use std::{path::Path, str::FromStr};
 
 use pipeline::store::{Store, WorkerSettings};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, postgres::PgConnectOptions};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, migrate::Migrator, postgres::PgConnectOptions,
+};
 
 /// The advisory lock under which the template is made. Any constant does; this one spells "tmpl".
 const TEMPLATE_LOCK: i64 = 0x74_6d_70_6c;
@@ -26,7 +28,7 @@ pub(crate) async fn remove(server_url: &str, name: &str) -> Result<(), sqlx::Err
 
 /// The name of the migrated database, which is made if nobody has made it yet.
 async fn template(server: &mut PgConnection, server_url: &str) -> String {
-    let name = format!("orderstream_template_{:016x}", migrations_hash());
+    let name = format!("orderstream_template_{:016x}", migrations_hash().await);
     sqlx::query("SELECT pg_advisory_lock($1)").bind(TEMPLATE_LOCK).execute(&mut *server).await.expect("the lock");
     let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
         .bind(&name)
@@ -48,8 +50,11 @@ async fn template(server: &mut PgConnection, server_url: &str) -> String {
 }
 
 /// Changes when a migration changes. FNV-1a, because the same number must come out of every build.
-fn migrations_hash() -> u64 {
-    let migrator = sqlx::migrate!("../migrations");
+async fn migrations_hash() -> u64 {
+    // Tests of several packages include this file: the folder is above each of them, or in it.
+    let mut above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join("migrations"));
+    let folder = above.find(|folder| folder.is_dir()).expect("the migrations");
+    let migrator = Migrator::new(folder).await.expect("the migrations");
     let checksums = migrator.iter().flat_map(|migration| migration.checksum.iter());
     checksums.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -23,7 +23,7 @@ use pipeline::{
     streams::{Publisher, Redis},
     topology::StageName,
 };
-use redis::aio::MultiplexedConnection;
+use redis::{aio::MultiplexedConnection, streams::StreamRangeReply};
 use servers::{PATIENCE, Servers, random};
 use sqlx::AssertSqlSafe;
 
@@ -47,7 +47,15 @@ pub(crate) struct Stack {
 impl Stack {
     /// An empty stack: migrated, without catalogue or orders.
     pub(crate) async fn get() -> Self {
-        let servers = Servers::get().await;
+        Self::on(Servers::get().await).await
+    }
+
+    /// A stack whose servers nobody else uses, for tests that empty or reconfigure them.
+    pub(crate) async fn alone() -> Self {
+        Self::on(Arc::new(Servers::start().await)).await
+    }
+
+    async fn on(servers: Arc<Servers>) -> Self {
         let id = random();
         let (database, namespace) = (format!("orderstream_t_{id:016x}"), format!("t_{id:016x}"));
         let database_url = database::create(&servers.postgres_url, &database).await;
@@ -169,6 +177,14 @@ impl Stack {
         value.unwrap_or_else(|error| panic!("{query}: {error}"))
     }
 
+    /// One field of every entry of a stream.
+    pub(crate) async fn field(&self, key: &str, name: &str) -> Vec<String> {
+        let mut range = redis::cmd("XRANGE");
+        range.arg(key).arg("-").arg("+");
+        let range: StreamRangeReply = range.query_async(&mut self.connection().await).await.expect("a stream");
+        range.ids.iter().map(|entry| entry.get(name).expect("the field")).collect()
+    }
+
     /// A connection to Redis.
     pub(crate) async fn connection(&self) -> MultiplexedConnection {
         self.redis.connect().await.expect("Redis")
@@ -183,7 +199,12 @@ impl Stack {
     /// Forgets this test in the servers; they may be those of somebody who goes on.
     async fn remove(&self) -> Result<(), Box<dyn std::error::Error>> {
         database::remove(&self.servers.postgres_url, &self.database).await?;
-        // A connection of this runtime: the test's own belong to one that waits for us.
+        self.forget_keys().await
+    }
+
+    /// Deletes every key of this test: Redis has lost everything, as far as this test can see.
+    pub(crate) async fn forget_keys(&self) -> Result<(), Box<dyn std::error::Error>> {
+        // A connection of this runtime: the test's own may belong to one that waits for us.
         let mut redis = Redis::new(&self.servers.redis_url, &self.namespace)?.connect().await?;
         let pattern = format!("{}:*", self.namespace);
         let mut cursor = 0_u64;
@@ -234,4 +255,10 @@ pub(crate) fn order(code: &str, customer: i64, lines: &[(i64, i32, i64)]) -> Ord
         })
         .collect();
     Order::new(OrderCode::new(code).expect("a code"), CustomerId(customer), lines).expect("an order")
+}
+
+/// Orders of two products in turn, some too large for the stock.
+pub(crate) fn orders(name: &str, count: i64) -> Vec<Order> {
+    let lines = |n: i64| [(1 + n % 3, 1 + i32::from(n % 7 == 0) * 10_000, 250), (1 + (n + 1) % 3, 2, 100 + n)];
+    (0..count).map(|n| order(&format!("{name}-{n}"), 1 + n % 5, &lines(n))).collect()
 }

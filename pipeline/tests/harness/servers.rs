@@ -76,7 +76,8 @@ impl Servers {
         Self { postgres_url: url("DATABASE_URL"), redis_url: url("REDIS_URL"), _own: Vec::new() }
     }
 
-    async fn start() -> Self {
+    /// A private pair, stopped when it is dropped.
+    pub(crate) async fn start() -> Self {
         let postgres = Keeper::start("postgres", POSTGRES);
         let redis = Keeper::start("redis", REDIS);
         let servers = Self {

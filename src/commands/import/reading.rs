@@ -5,6 +5,7 @@ use std::{
     fs::{self, File as FsFile},
     io::{self, BufWriter, Read, Write},
     ops::ControlFlow,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::mpsc,
     time::Duration,
@@ -15,6 +16,7 @@ use pipeline::shutdown::Shutdown;
 
 use crate::{
     cli::ImportArgs,
+    exit::{Exit, Refusal},
     import::{self, Parsed, ReadError, ReadOptions, Reject, RejectWriter},
     output::thousands,
     progress::Progress,
@@ -26,6 +28,9 @@ const SHOWN_MAX: u64 = 5;
 /// How often progress is drawn.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
 
+/// How long an interrupted reader may take to notice: it looks between reads, and a pipe may never send more.
+const INTERRUPT_PATIENCE: Duration = Duration::from_secs(1);
+
 /// A file to import, open.
 pub(super) struct File {
     pub(super) name: String,
@@ -36,18 +41,25 @@ pub(super) struct File {
 
 impl File {
     /// Whether a path can be imported at all.
-    pub(super) fn check(path: &Path) -> anyhow::Result<()> {
-        if path.as_os_str() != "-" {
-            let metadata = fs::metadata(path).with_context(|| format!("cannot import {}", path.display()))?;
-            if metadata.is_dir() {
-                bail!("cannot import {}: it is a directory; name the files in it", path.display());
-            }
+    pub(super) fn check(path: &Path, rejects: Option<&Path>) -> anyhow::Result<()> {
+        if path.as_os_str() == "-" {
+            return Ok(());
+        }
+        let metadata = fs::metadata(path).with_context(|| format!("cannot import {}", path.display()))?;
+        if metadata.is_dir() {
+            bail!("cannot import {}: it is a directory; name the files in it", path.display());
+        }
+        // The first rejected row would empty the file that is being read.
+        let same = |other: &fs::Metadata| (other.dev(), other.ino()) == (metadata.dev(), metadata.ino());
+        if let Some(rejects) = rejects.filter(|rejects| fs::metadata(rejects).is_ok_and(|other| same(&other))) {
+            let message = format!("--rejects {} would overwrite the file that is imported", rejects.display());
+            return Err(Refusal::new(Exit::Usage, message).into());
         }
         Ok(())
     }
 
     pub(super) fn open(path: &Path, rejects: Option<&Path>) -> anyhow::Result<Self> {
-        Self::check(path)?;
+        Self::check(path, rejects)?;
         let rejects = |default: PathBuf| rejects.map_or(default, Path::to_owned);
         if path.as_os_str() == "-" {
             let rejects = rejects(PathBuf::from("stdin.rejects.csv"));
@@ -90,8 +102,12 @@ pub(super) async fn read(
             let rate = progress.rate(rows);
             progress.show(bytes, || format!("{} rows, {}/s", thousands(rows), thousands(rate)));
         }
-        if let Ok(read) = tokio::time::timeout(DRAW_EVERY, &mut reading).await {
-            break read?;
+        let stopping = shutdown.has_begun();
+        let patience = if stopping { INTERRUPT_PATIENCE } else { DRAW_EVERY };
+        match tokio::time::timeout(patience, &mut reading).await {
+            Ok(read) => break read?,
+            Err(_) if stopping => return Ok(None),
+            Err(_) => {}
         }
     };
     progress.end();

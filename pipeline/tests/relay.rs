@@ -1,0 +1,106 @@
+//! The relay: a board that equals Postgres, whatever Redis loses and however many relays there are.
+
+mod harness;
+
+use std::time::Duration;
+
+use harness::{Stack, eventually, order, orders};
+use pipeline::{
+    message::BODY,
+    relay::{Board, BoardSnapshot},
+    topology::StageName,
+};
+
+async fn board(stack: &Stack) -> BoardSnapshot {
+    Board::new(stack.redis.keys().clone()).snapshot(&mut stack.connection().await).await.expect("Redis")
+}
+
+/// A board with some orders on it.
+async fn with_board() -> (Stack, BoardSnapshot) {
+    let stack = Stack::get().await;
+    stack.seed(5, &[5_000; 3]).await;
+    stack.publish(&orders("ORD", 300)).await;
+    stack.drain().await;
+    let shown = board(&stack).await;
+    assert_eq!(shown.cursor, 300);
+    (stack, shown)
+}
+
+#[tokio::test]
+async fn a_board_without_its_cursor_is_built_anew() {
+    let (stack, shown) = with_board().await;
+    let mut redis = stack.connection().await;
+    // First before the relay starts, then under its hands.
+    for under_its_hands in [false, true] {
+        let workers = if under_its_hands { Some(stack.start(&stack.config(&[])).await) } else { None };
+        redis::cmd("DEL").arg(stack.redis.keys().cursor()).exec_async(&mut redis).await.expect("Redis");
+        let workers = match workers {
+            Some(workers) => workers,
+            None => stack.start(&stack.config(&[])).await,
+        };
+        eventually("the board is complete", async || board(&stack).await == shown).await;
+        assert!(workers.stop(Duration::from_secs(10)).await);
+        stack.books_balance().await;
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_lost_everything_gets_its_board_back() {
+    let (stack, shown) = with_board().await;
+    let workers = stack.start(&stack.config(&StageName::ALL)).await;
+    stack.forget_keys().await.expect("Redis");
+    eventually("the board is complete", async || board(&stack).await == shown).await;
+    // And the streams work again.
+    stack.publish(&orders("MORE", 100)).await;
+    eventually("all orders are settled", async || {
+        stack.value::<i64>("SELECT count(*) FROM orders WHERE settled_at IS NOT NULL").await == 400
+    })
+    .await;
+    stack.drained(&StageName::ALL).await;
+    assert!(workers.stop(Duration::from_secs(10)).await);
+    stack.books_balance().await;
+}
+
+#[tokio::test]
+async fn of_several_relays_one_carries_each_event_once() {
+    let stack = Stack::get().await;
+    stack.seed(5, &[1_000_000; 3]).await;
+    let relays = [stack.start(&stack.config(&StageName::ALL)).await, stack.start(&stack.config(&[])).await];
+    for part in 0..5 {
+        stack.publish(&orders(&format!("ORD-{part}"), 100)).await;
+    }
+    stack.drained(&StageName::ALL).await;
+    let [first, second] = relays;
+    assert!(first.stop(Duration::from_secs(10)).await);
+    stack.publish(&orders("LATER", 100)).await;
+    stack.drain().await;
+    assert!(second.stop(Duration::from_secs(10)).await);
+    let bodies = stack.field(&stack.redis.keys().events(), BODY).await;
+    let seq = |body: &String| serde_json::from_str::<serde_json::Value>(body).expect("JSON")["seq"].as_i64();
+    assert_eq!(bodies.iter().map(seq).collect::<Vec<_>>(), (1..=600).map(Some).collect::<Vec<_>>());
+    stack.books_balance().await;
+}
+
+#[tokio::test]
+#[ignore = "open: scores are exact below 2^53 for one order only, not for the sum of a customer's"]
+async fn the_revenue_of_a_customer_is_exact_beyond_2_to_the_53() {
+    let stack = Stack::get().await;
+    stack.seed(1, &[10_000_000]).await;
+    let largest = order("ORD-1", 1, &[(1, 900_719, 9_999_999_999), (1, 1, 9_255_641_710)]);
+    assert_eq!(largest.total().get(), (1 << 53) - 1);
+    stack.publish(&[largest, order("ORD-2", 1, &[(1, 1, 2)])]).await;
+    stack.drain().await;
+    stack.books_balance().await;
+}
+
+#[tokio::test]
+#[ignore = "open: the relay adds up without a bound, and nobody starts it again after a panic"]
+async fn no_number_of_the_largest_orders_stops_the_relay() {
+    const ORDERS: i64 = 1_100;
+    let stack = Stack::get().await;
+    stack.seed(ORDERS, &[1_000_000_000_000]).await;
+    let largest = |n: i64| order(&format!("ORD-{n}"), 1 + n, &[(1, 900_719, 9_999_999_999)]);
+    stack.publish(&(0..ORDERS).map(largest).collect::<Vec<_>>()).await;
+    stack.drain().await;
+    stack.books_balance().await;
+}
