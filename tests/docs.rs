@@ -68,7 +68,8 @@ fn exit_after(exit: Exit) -> Option<Exit> {
         Exit::NotFound => Some(Exit::Conflict),
         Exit::Conflict => Some(Exit::Unreachable),
         Exit::Unreachable => Some(Exit::Interrupted),
-        Exit::Interrupted => None,
+        // `dev -- COMMAND` ends as its command did: no code of ours.
+        Exit::Interrupted | Exit::Command(_) => None,
     }
 }
 
