@@ -111,10 +111,10 @@ pub struct ImportArgs {
     #[arg(long, value_name = "FILE")]
     pub rejects: Option<PathBuf>,
     /// Memory for grouping rows; beyond it, groups spill to temporary files (suffixes K, M, G)
-    #[arg(long, default_value = "256M", value_parser = parse_bytes, env = "ORDERSTREAM_IMPORT_MEMORY", hide_env = true)]
+    #[arg(long, default_value = "256M", value_parser = parse_bytes, env = "ORDERSTREAM_IMPORT_MEMORY", hide_env_values = true)]
     pub memory: u64,
     /// Stop publishing while this many orders are on their way through the pipeline
-    #[arg(long, default_value_t = 500_000, env = "ORDERSTREAM_MAX_BACKLOG", hide_env = true)]
+    #[arg(long, default_value_t = 500_000, env = "ORDERSTREAM_MAX_BACKLOG", hide_env_values = true)]
     pub max_backlog: u64,
     /// How the workers run that a local stack brings along
     #[command(flatten)]
@@ -125,10 +125,16 @@ pub struct ImportArgs {
 #[derive(Debug, Clone, Args)]
 pub struct PaymentArgs {
     /// Share of payments that the simulated gateway approves, from 0 to 1
-    #[arg(long, default_value_t = 0.9, env = "ORDERSTREAM_SUCCESS_RATE", hide_env = true)]
+    #[arg(long, default_value_t = 0.9, env = "ORDERSTREAM_SUCCESS_RATE", hide_env_values = true)]
     pub success_rate: f64,
     /// How long the simulated gateway takes for a batch, in milliseconds
-    #[arg(long, default_value_t = 0, env = "ORDERSTREAM_PAYMENT_LATENCY_MS", hide_env = true, value_name = "MS")]
+    #[arg(
+        long,
+        default_value_t = 0,
+        env = "ORDERSTREAM_PAYMENT_LATENCY_MS",
+        hide_env_values = true,
+        value_name = "MS"
+    )]
     pub payment_latency_ms: u64,
 }
 
@@ -150,16 +156,22 @@ pub struct RunArgs {
 #[derive(Debug, Clone, Args)]
 pub struct WorkerArgs {
     /// Workers of each stage in each partition; with one, orders get scarce stock in the order of their arrival
-    #[arg(long, default_value_t = 1, env = "ORDERSTREAM_WORKERS", hide_env = true, value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, default_value_t = 1, env = "ORDERSTREAM_WORKERS", hide_env_values = true, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub workers: u16,
     /// Most messages in a batch
-    #[arg(long, default_value_t = 1000, env = "ORDERSTREAM_BATCH", hide_env = true, value_parser = clap::value_parser!(u16).range(1..=5000))]
+    #[arg(long, default_value_t = 1000, env = "ORDERSTREAM_BATCH", hide_env_values = true, value_parser = clap::value_parser!(u16).range(1..=5000))]
     pub batch: u16,
     /// Seconds of silence after which another consumer takes over a worker's messages
-    #[arg(long, default_value_t = 15, env = "ORDERSTREAM_CLAIM_IDLE", hide_env = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, default_value_t = 15, env = "ORDERSTREAM_CLAIM_IDLE", hide_env_values = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub claim_idle: u64,
     /// Seconds that a stop may take for the batches in hand
-    #[arg(long, default_value_t = 20, env = "ORDERSTREAM_DRAIN_DEADLINE", hide_env = true, value_name = "SECONDS")]
+    #[arg(
+        long,
+        default_value_t = 20,
+        env = "ORDERSTREAM_DRAIN_DEADLINE",
+        hide_env_values = true,
+        value_name = "SECONDS"
+    )]
     pub drain_deadline: u64,
     /// The gateway
     #[command(flatten)]
@@ -317,7 +329,7 @@ pub struct GenerateArgs {
     /// The same seed makes the same file
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// How unevenly products sell: the exponent of a Zipf distribution [default: evenly]
+    /// How unevenly products sell: the exponent of a Zipf distribution; 0 is evenly
     #[arg(long, default_value_t = 0.0)]
     pub skew: f64,
     /// Customers to draw from

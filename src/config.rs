@@ -20,15 +20,15 @@ pub struct Globals {
 
     /// Folder of the local stack, used while DATABASE_URL and REDIS_URL are not set
     /// [default: /var/lib/orderstream as root, else ~/.local/state/orderstream]
-    #[arg(long, global = true, env = "ORDERSTREAM_STATE_DIR", value_name = "DIR", hide_env = true)]
+    #[arg(long, global = true, env = "ORDERSTREAM_STATE_DIR", value_name = "DIR", hide_env_values = true)]
     pub state_dir: Option<PathBuf>,
 
     /// First part of all Redis keys
-    #[arg(long, global = true, env = "ORDERSTREAM_NAMESPACE", default_value = "orderstream", hide_env = true)]
+    #[arg(long, global = true, env = "ORDERSTREAM_NAMESPACE", default_value = "orderstream", hide_env_values = true)]
     pub namespace: String,
 
     /// Accept a Redis that may lose or evict orders
-    #[arg(long, global = true, env = "ORDERSTREAM_ALLOW_VOLATILE_REDIS", hide_env = true)]
+    #[arg(long, global = true, env = "ORDERSTREAM_ALLOW_VOLATILE_REDIS", hide_env_values = true)]
     pub allow_volatile_redis: bool,
 }
 

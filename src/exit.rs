@@ -80,12 +80,29 @@ fn exit_of(error: &anyhow::Error) -> Exit {
 /// Says on stderr what went wrong, and what to do where that is known; the process's exit code.
 pub fn report(outcome: anyhow::Result<Exit>) -> ExitCode {
     let exit = outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        eprintln!("error: {}", chain(&error));
         if error.chain().any(|cause| cause.downcast_ref::<store::Error>().is_some_and(store::Error::is_schema_missing))
         {
             eprintln!("hint: the database has no schema yet; create it with: orderstream migrate");
         }
-        exit_of(&error)
+        let exit = exit_of(&error);
+        if exit == Exit::Unreachable {
+            eprintln!("hint: do Postgres and Redis run, and do DATABASE_URL and REDIS_URL name them?");
+        }
+        exit
     });
     ExitCode::from(exit.code())
+}
+
+/// An error with its causes; libraries like to repeat theirs.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }

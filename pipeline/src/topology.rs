@@ -56,6 +56,12 @@ impl fmt::Display for StageName {
     }
 }
 
+impl serde::Serialize for StageName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 impl FromStr for StageName {
     type Err = String;
 

@@ -7,7 +7,7 @@ use anyhow::Context;
 use crate::{
     cli::GenerateArgs,
     config::Globals,
-    exit::Exit,
+    exit::{Exit, Refusal},
     generate::{self, GenerateOptions},
     output::thousands,
 };
@@ -22,10 +22,15 @@ pub(super) fn run(args: &GenerateArgs, globals: &Globals) -> anyhow::Result<Exit
         mixed_customers: args.mixed_customers,
     };
     let started = Instant::now();
-    match args.file.as_os_str() == "-" {
-        true => generate::write(io::stdout().lock(), &options)?,
-        false => generate::write_file(&args.file, &options)
-            .with_context(|| format!("cannot write {}", args.file.display()))?,
+    let written = match args.file.as_os_str() == "-" {
+        true => generate::write(io::stdout().lock(), &options),
+        false => generate::write_file(&args.file, &options),
+    };
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            return Err(Refusal::new(Exit::Usage, error.to_string()).into());
+        }
+        written => written.with_context(|| format!("cannot write {}", args.file.display()))?,
     }
     if !globals.quiet {
         eprintln!("{} rows in {:.2} s", thousands(args.rows), started.elapsed().as_secs_f64());

@@ -58,8 +58,10 @@ pub(super) async fn run(globals: &Globals, args: &ImportArgs) -> anyhow::Result<
                     outcome = Ok(exit);
                     break;
                 }
-                if let (Ok(Exit::Done), Exit::Rejected | Exit::Failed) = (&outcome, exit) {
-                    outcome = Ok(exit);
+                // The worst of several files counts.
+                match (&outcome, exit) {
+                    (Ok(Exit::Done), _) | (Ok(Exit::Rejected), Exit::Failed) => outcome = Ok(exit),
+                    _ => {}
                 }
             }
             // One unreadable file does not keep the others from being imported.

@@ -10,7 +10,10 @@ mod orders;
 mod run;
 mod status;
 
-use std::io;
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use clap::CommandFactory;
 use pipeline::shutdown::Shutdown;
@@ -28,7 +31,7 @@ use crate::{
 /// Whatever made the command fail; [`crate::exit::report`] turns it into a message and an exit code.
 pub fn run(cli: Cli) -> anyhow::Result<Exit> {
     let level = match cli.command {
-        Command::Run(_) | Command::Dev(_) => "info",
+        Command::Run(_) | Command::Dev(_) if !cli.globals.quiet => "info",
         _ => "warn",
     };
     // What sqlx has to say of lost connections, the workers say once.
@@ -65,6 +68,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     }
 }
 
+/// Signals within this time are one.
+const SAME_WISH: Duration = Duration::from_secs(1);
+
 /// A shutdown that Ctrl-C or SIGTERM begins. A second one ends the process at once.
 ///
 /// # Errors
@@ -76,14 +82,17 @@ pub fn shutdown_on_signal() -> anyhow::Result<Shutdown> {
     let mut terminate = signal(SignalKind::terminate())?;
     let begun = shutdown.clone();
     tokio::spawn(async move {
+        let mut first: Option<Instant> = None;
         loop {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            if begun.has_begun() {
+            // A terminal and its caller may both send the signal; only a later one is another wish.
+            if first.is_some_and(|first| first.elapsed() > SAME_WISH) {
                 std::process::exit(i32::from(Exit::Interrupted.code()));
             }
+            first.get_or_insert_with(Instant::now);
             begun.begin();
         }
     });

@@ -124,8 +124,8 @@ impl Crew {
     }
 
     /// What each stage has done.
-    pub(super) fn counts(&self) -> BTreeMap<&'static str, CountersSnapshot> {
-        self.workers.counters().iter().map(|(stage, counters)| (stage.as_str(), counters.snapshot())).collect()
+    pub(super) fn counts(&self) -> BTreeMap<StageName, CountersSnapshot> {
+        self.workers.counters().iter().map(|(stage, counters)| (*stage, counters.snapshot())).collect()
     }
 
     /// Stops the workers; whether their batches came to an end in time.

@@ -57,8 +57,7 @@ impl Intake {
         Ok(published)
     }
 
-    /// Waits until the pipeline has room; `false` when the signal came first. A backlog that Redis cannot tell counts
-    /// as none: the next look will know more.
+    /// Waits until the pipeline has room; `false` when the signal came first.
     async fn has_room(
         &self,
         inspector: &mut Connection,
@@ -70,7 +69,7 @@ impl Intake {
             let mut backlog = 0;
             for partition in 0..self.partitions {
                 for stage in StageName::ALL {
-                    backlog += self.redis.backlog(inspector, partition, stage).await?.unwrap_or(0);
+                    backlog += self.redis.backlog(inspector, partition, stage).await?;
                 }
             }
             if backlog < self.max_backlog {

@@ -20,10 +20,10 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
     /// Postgres could not be asked.
-    #[error("Postgres: {0}")]
+    #[error("Postgres cannot be asked")]
     Store(#[from] store::Error),
     /// Redis could not be asked.
-    #[error("Redis: {0}")]
+    #[error("Redis cannot be asked")]
     Streams(#[from] streams::Error),
 }
 

@@ -164,12 +164,12 @@ impl<S: Stage> Worker<S> {
         self.handle(consumer, claimed.entries).await
     }
 
-    /// Inner stages ask for room before they read, never after they worked; a backlog that Redis cannot tell does not
-    /// stop them. Only the way forward counts: waiting for an earlier stage could wait in a circle.
+    /// Inner stages ask for room before they read, never after they worked. Only the way forward counts: waiting for an
+    /// earlier stage could wait in a circle.
     async fn has_room(&self, inspector: &mut MultiplexedConnection) -> Result<bool, Error> {
         let Some(next) = S::NAME.targets().iter().find(|target| **target > S::NAME) else { return Ok(true) };
         let backlog = self.redis.backlog(inspector, self.partition, *next).await?;
-        Ok(backlog.is_none_or(|backlog| backlog < self.limits.downstream_backlog_max))
+        Ok(backlog < self.limits.downstream_backlog_max)
     }
 
     /// How many entries to read next, so that a batch stays within its bytes.

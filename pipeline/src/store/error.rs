@@ -1,5 +1,7 @@
 //! What a failed statement means to whoever ran it.
 
+use sqlx::migrate::MigrateError;
+
 /// What to do about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -20,7 +22,7 @@ pub enum Error {
     Sql(#[from] sqlx::Error),
     /// A migration failed.
     #[error(transparent)]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    Migrate(#[from] MigrateError),
     /// Another worker inserted some of the orders between our look and our insert.
     #[error("another worker inserted some of these orders at the same time")]
     Raced,
@@ -60,9 +62,13 @@ impl Error {
 
     /// Whether no connection could be had.
     pub fn is_unreachable(&self) -> bool {
-        match self {
-            Self::Sql(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Tls(_)) => true,
-            Self::Sql(sqlx::Error::Database(error)) => {
+        let error = match self {
+            Self::Sql(error) | Self::Migrate(MigrateError::Execute(error)) => error,
+            _ => return false,
+        };
+        match error {
+            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Tls(_) => true,
+            sqlx::Error::Database(error) => {
                 error.code().is_some_and(|code| code.starts_with("08") || code.starts_with("57P"))
             }
             _ => false,

@@ -5,7 +5,7 @@ use std::{sync::LazyLock, time::Duration};
 
 use redis::{Script, Value, aio::MultiplexedConnection};
 
-use super::{Error, Redis, reply};
+use super::{Error, Redis, inspect, reply};
 use crate::{
     message::{Entry, EntryId},
     topology::StageName,
@@ -231,7 +231,11 @@ impl Consumer {
     }
 }
 
+/// Creates the group where it is missing, and only there: a full Redis refuses to create, but what is in it must drain.
 async fn create_group(connection: &mut MultiplexedConnection, stream: &str, group: &str) -> Result<(), Error> {
+    if inspect::has_group(connection, stream, group).await? {
+        return Ok(());
+    }
     let created =
         redis::cmd("XGROUP").arg("CREATE").arg(stream).arg(group).arg("0").arg("MKSTREAM").exec_async(connection).await;
     match created {

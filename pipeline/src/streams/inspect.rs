@@ -110,8 +110,10 @@ impl Redis {
         Ok(redis::cmd("XLEN").arg(self.keys().dead(partition)).query_async(connection).await?)
     }
 
-    /// Entries between arrival and acknowledgement in the stream of `stage`; cheap enough to ask before every read.
-    /// `None` when Redis cannot tell.
+    /// At most how many entries of `stage`'s stream are not acknowledged; cheap enough to ask before every read.
+    ///
+    /// The lag of Redis 7.0 can be unknown, and after a restart far too high for good. The stream's length bounds it: what
+    /// is acknowledged is trimmed.
     ///
     /// # Errors
     /// When Redis cannot be reached.
@@ -120,16 +122,16 @@ impl Redis {
         connection: &mut MultiplexedConnection,
         partition: u16,
         stage: StageName,
-    ) -> Result<Option<u64>, Error> {
+    ) -> Result<u64, Error> {
         let key = self.keys().stream(partition, stage);
-        let Some(group) = group_maps(connection, &key)
-            .await?
-            .into_iter()
-            .find(|group| group.get("name").is_some_and(|name| text(name) == stage.as_str()))
-        else {
-            return Ok(None);
-        };
-        Ok(lag(&group).map(|lag| lag + number(&group, "pending")))
+        let length: u64 = redis::cmd("XLEN").arg(&key).query_async(connection).await?;
+        if length == 0 {
+            return Ok(0);
+        }
+        let groups = group_maps(connection, &key).await?;
+        let group = groups.iter().find(|group| group.get("name").is_some_and(|name| text(name) == stage.as_str()));
+        let told = group.and_then(|group| lag(group).map(|lag| lag + number(group, "pending")));
+        Ok(told.map_or(length, |told| told.min(length)))
     }
 }
 
@@ -161,8 +163,8 @@ async fn groups(
         let oldest_unread = oldest_unread(connection, key, last_delivered).await?;
         let low_water = oldest_pending.into_iter().chain(oldest_unread).min();
         groups.push(GroupState {
-            // With everything read there is no lag, whatever deletions keep Redis from telling.
-            lag: lag(&map).or(if oldest_unread.is_none() { Some(0) } else { None }),
+            // With everything read there is no lag, whatever Redis 7.0 makes of deletions and restarts.
+            lag: if oldest_unread.is_none() { Some(0) } else { lag(&map) },
             pending,
             oldest_age_ms: low_water.map(|id| now_ms.saturating_sub(id.ms)),
             low_water,
@@ -217,6 +219,12 @@ async fn consumers(
             idle_ms: number(&map, "idle"),
         })
         .collect())
+}
+
+/// Whether the stream has the group.
+pub(super) async fn has_group(connection: &mut MultiplexedConnection, key: &str, group: &str) -> Result<bool, Error> {
+    let groups = group_maps(connection, key).await?;
+    Ok(groups.iter().any(|known| known.get("name").is_some_and(|name| text(name) == group)))
 }
 
 /// `XINFO GROUPS`; a missing stream has no groups.

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use pipeline::{
     runner::CountersSnapshot,
     store::{Latency, StateCount},
+    topology::StageName,
 };
 use serde::Serialize;
 
@@ -71,7 +72,7 @@ pub(super) struct Summary {
     /// Orders of this import by state and reason.
     pub(super) states: Vec<StateCount>,
     /// What the workers did that this import brought along.
-    stages: BTreeMap<&'static str, CountersSnapshot>,
+    stages: BTreeMap<StageName, CountersSnapshot>,
     pub(super) latency: Option<Latency>,
     warnings: Vec<String>,
     rejects_file: Option<String>,
@@ -141,7 +142,7 @@ impl Summary {
         self.seconds.publish = took.as_secs_f64();
     }
 
-    pub(super) fn settled(&mut self, took: Duration, stages: BTreeMap<&'static str, CountersSnapshot>) {
+    pub(super) fn settled(&mut self, took: Duration, stages: BTreeMap<StageName, CountersSnapshot>) {
         self.seconds.settle = Some(took.as_secs_f64());
         self.stages = stages;
     }
@@ -162,6 +163,10 @@ impl Summary {
         for warning in &self.warnings {
             eprintln!("warning: {}: {warning}", self.file);
         }
+        if self.outcome == Outcome::Interrupted && self.sha256.is_none() {
+            eprintln!("Interrupted while reading {}: nothing was published.", self.file);
+            return Ok(());
+        }
         if self.outcome == Outcome::Interrupted {
             eprintln!(
                 "Interrupted after {} of {} orders. Nothing is lost: import {} again to go on; orders that are known \
@@ -179,13 +184,13 @@ impl Summary {
         };
         text_line(&format!("{verb} {}", self.file))?;
         text_line(&format!(
-            "  rows      {}: {} accepted, {} rejected",
+            "  rows         {}: {} accepted, {} rejected",
             thousands(self.rows),
             thousands(self.accepted_rows),
             thousands(self.rejected_rows)
         ))?;
         text_line(&format!(
-            "  orders    {} good, {} rejected",
+            "  orders       {} good, {} rejected",
             thousands(self.orders),
             thousands(self.rejected_orders)
         ))?;
@@ -193,7 +198,7 @@ impl Summary {
             self.print_known(known)?;
         }
         if let Some(file) = self.rejects_file.as_ref().filter(|_| self.rejected_rows > 0) {
-            text_line(&format!("  rejects   {file}"))?;
+            text_line(&format!("  rejects      {file}"))?;
         }
         self.print_rates()?;
         self.print_states()
@@ -201,7 +206,7 @@ impl Summary {
 
     fn print_known(&self, known: Known) -> anyhow::Result<()> {
         text_line(&format!(
-            "  of those  {} new ({} rows), {} duplicates ({} rows), {} conflicts ({} rows)",
+            "  of those     {} new ({} rows), {} duplicates ({} rows), {} conflicts ({} rows)",
             thousands(known.new_orders),
             thousands(known.new_rows),
             thousands(known.duplicate_orders),
@@ -210,11 +215,11 @@ impl Summary {
             thousands(known.conflicting_rows),
         ))?;
         if known.republished_orders > 0 {
-            text_line(&format!("  repaired  {} orders were published again", thousands(known.republished_orders)))?;
+            text_line(&format!("  repaired     {} orders were published again", thousands(known.republished_orders)))?;
         }
         if known.missing_orders > 0 {
             text_line(&format!(
-                "  missing   {} orders ({} rows) were processed but refused: look at the dead letters",
+                "  missing      {} orders ({} rows) were processed but refused: look at the dead letters",
                 thousands(known.missing_orders),
                 thousands(known.missing_rows)
             ))?;
@@ -224,31 +229,34 @@ impl Summary {
 
     fn print_rates(&self) -> anyhow::Result<()> {
         text_line(&format!(
-            "  reading   {:.2} s, {} rows/s",
+            "  reading      {:.2} s, {} rows/s",
             self.seconds.read,
             per_second(self.rows, self.seconds.read)
         ))?;
         if self.published_orders > 0 {
             text_line(&format!(
-                "  publish   {:.2} s, {} orders/s",
+                "  publish      {:.2} s, {} orders/s",
                 self.seconds.publish,
                 per_second(self.published_orders, self.seconds.publish)
             ))?;
         }
-        for (stage, counts) in &self.stages {
+        for (stage, counts) in self.stages.iter().filter(|(_, counts)| counts.messages > 0) {
             text_line(&format!(
-                "  {stage:<11} {} orders in {} batches, {} orders/s",
+                "  {stage:<11}  {} orders in {} batches, {} orders/s",
                 thousands(counts.messages),
                 thousands(counts.batches),
                 per_second(counts.messages, counts.span_seconds)
             ))?;
         }
         if let Some(settle) = self.seconds.settle {
-            text_line(&format!("  end to end  {settle:.2} s, {} orders/s", per_second(self.published_orders, settle)))?;
+            text_line(&format!(
+                "  end to end   {settle:.2} s, {} orders/s",
+                per_second(self.published_orders, settle)
+            ))?;
         }
         if let Some(latency) = &self.latency {
             text_line(&format!(
-                "  latency   p50 {:.0} ms, p99 {:.0} ms, p99.9 {:.0} ms from the stream to the end",
+                "  latency      p50 {:.0} ms, p99 {:.0} ms, p99.9 {:.0} ms from the stream to the end",
                 latency.p50_ms, latency.p99_ms, latency.p999_ms
             ))?;
         }
