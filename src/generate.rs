@@ -150,7 +150,6 @@ impl Draw {
 }
 
 /// Maps 64 random bits to a number below `bound`, without the division of a remainder.
-#[expect(clippy::cast_possible_truncation, reason = "the product is below bound × 2^64")]
 fn scale(bits: u64, bound: u64) -> u64 {
     ((u128::from(bits) * u128::from(bound)) >> 64) as u64
 }

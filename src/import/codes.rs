@@ -101,7 +101,6 @@ impl Codes {
     }
 
     /// The upper half: 32 bits are enough for as many slots as numbers.
-    #[expect(clippy::cast_possible_truncation, reason = "the shift leaves 32 bits")]
     fn hash(&self, code: &str) -> u32 {
         (self.hasher.hash_one(code) >> 32) as u32
     }

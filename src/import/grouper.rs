@@ -23,7 +23,8 @@ pub(super) struct Grouper<'a> {
 #[derive(Debug)]
 enum Place {
     Memory(Table),
-    Disk(Spill),
+    /// Large: it has a buffered file for each partition.
+    Disk(Box<Spill>),
 }
 
 impl<'a> Grouper<'a> {
@@ -66,7 +67,7 @@ impl<'a> Grouper<'a> {
             Place::Disk(spill) => {
                 let memory_bytes_max = options.memory_bytes_max();
                 let bounds = Bounds { dir: &options.spill_dir, memory_bytes_max, strict: options.strict };
-                settle::on_disk(spill, bounds, sink, interrupted)
+                settle::on_disk(*spill, bounds, sink, interrupted)
             }
         };
         settled.map_err(|error| match error {
@@ -82,7 +83,7 @@ impl<'a> Grouper<'a> {
             && table.bytes() > self.options.memory_bytes_max()
         {
             let spill = Spill::of_table(&self.options.spill_dir, table).map_err(|error| self.failed(error))?;
-            self.place = Place::Disk(spill);
+            self.place = Place::Disk(Box::new(spill));
         }
         Ok(())
     }
