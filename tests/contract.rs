@@ -86,9 +86,12 @@ fn field(fields: &Fields, name: &str) -> String {
     String::from_utf8(found.unwrap_or_else(|| panic!("no field {name}")).1.clone()).expect("text")
 }
 
-/// The JSON of an order with lines of (product, quantity, price).
-fn body(code: &str, customer: i64, lines: &[(i64, i64, &str)]) -> String {
-    let line = |(product, quantity, price): &(i64, i64, &str)| {
+/// Product, quantity, price.
+type Line<'a> = (i64, i64, &'a str);
+
+/// The JSON of an order.
+fn body(code: &str, customer: i64, lines: &[Line<'_>]) -> String {
+    let line = |(product, quantity, price): &Line<'_>| {
         format!(r#"{{"product_id":{product},"quantity":{quantity},"unit_price":"{price}"}}"#)
     };
     let lines: Vec<String> = lines.iter().map(line).collect();
@@ -312,7 +315,7 @@ async fn a_field_that_is_not_the_body_is_nobodys_business() {
 async fn an_order_that_cannot_be_served_fails_with_its_reason() {
     let program = Program::seeded(2, &[10, 10]).await;
     let foreign = Foreign::connect(&program).await;
-    let table: [(&str, i64, &[(i64, i64, &str)], &str); 5] = [
+    let table: [(&str, i64, &[Line<'_>], &str); 5] = [
         ("NOBODY", 3, &[(1, 1, "1.00")], "unknown_customer"),
         ("NOTHING", 1, &[(1, 1, "1.00"), (9_223_372_036_854_775_807, 1, "1.00")], "unknown_product"),
         ("TOO-MANY", 1, &[(2, 1, "1.00"), (1, 11, "1.00")], "out_of_stock"),

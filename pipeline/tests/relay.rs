@@ -96,7 +96,7 @@ async fn the_revenue_of_a_customer_is_exact_beyond_2_to_the_53() {
 #[tokio::test]
 #[ignore = "open: the relay adds up without a bound, and nobody starts it again after a panic"]
 async fn no_number_of_the_largest_orders_stops_the_relay() {
-    const ORDERS: i64 = 1_100;
+    const ORDERS: i64 = 1_200;
     let stack = Stack::get().await;
     stack.seed(ORDERS, &[1_000_000_000_000]).await;
     let largest = |n: i64| order(&format!("ORD-{n}"), 1 + n, &[(1, 900_719, 9_999_999_999)]);
