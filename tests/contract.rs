@@ -284,7 +284,6 @@ async fn what_can_never_succeed_becomes_a_dead_letter_and_its_neighbours_go_on()
 }
 
 #[tokio::test]
-#[ignore = "open: serde reads an array as a struct"]
 async fn an_order_without_names_is_undecodable() {
     let program = Program::seeded(1, &[100]).await;
     let foreign = Foreign::connect(&program).await;

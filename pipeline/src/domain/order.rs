@@ -12,8 +12,9 @@ pub const LINES_PER_ORDER_MAX: usize = 1_000;
 /// Most bytes in an order code.
 pub const ORDER_CODE_BYTES_MAX: usize = 128;
 
-/// Largest total of an order in minor units: 2^53 - 1, up to which a sorted-set score is exact.
-pub const TOTAL_CENTS_MAX: i64 = (1 << 53) - 1;
+/// Largest total of an order in minor units: a hundred billion. Sums of orders must stay exact too: a leaderboard's
+/// score is a double, exact up to 2^53, which some 900 orders of this size for one customer reach.
+pub const TOTAL_CENTS_MAX: i64 = 10_000_000_000_000;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -129,7 +130,7 @@ pub enum InvalidOrder {
     #[error("an order has at most {LINES_PER_ORDER_MAX} lines")]
     TooManyLines,
     /// A total over [`TOTAL_CENTS_MAX`].
-    #[error("the order's total exceeds 90071992547409.91")]
+    #[error("the order's total exceeds 100000000000.00")]
     TotalTooLarge,
 }
 

@@ -179,7 +179,7 @@ impl Board {
     }
 }
 
-/// Scores are whole numbers below 2^53, which a double holds exactly.
+/// Scores are whole numbers below 2^53, which a double holds exactly; see [`crate::domain::TOTAL_CENTS_MAX`].
 #[expect(clippy::cast_possible_truncation, reason = "whole numbers below 2^53")]
 fn exact(score: f64) -> i64 {
     score as i64

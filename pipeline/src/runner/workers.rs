@@ -80,7 +80,12 @@ impl Workers {
         if config.relay {
             let relay = Relay::new(store.clone(), redis.clone());
             let shutdown = shutdown.clone();
-            workers.tasks.spawn(async move { relay.run(&shutdown).await });
+            workers.tasks.spawn(async move {
+                while AssertUnwindSafe(relay.run(&shutdown)).catch_unwind().await.is_err() {
+                    error!("the relay panicked and starts again");
+                    shutdown.sleep(AFTER_PANIC).await;
+                }
+            });
         }
         Ok(workers)
     }

@@ -25,6 +25,9 @@ pub struct Reservation {
     ids: Mutex<RangeInclusive<i64>>,
 }
 
+#[expect(clippy::reversed_empty_ranges, reason = "empty is what it should be")]
+const NOTHING_DRAWN: RangeInclusive<i64> = 1..=0;
+
 /// What Postgres knows about a batch.
 #[derive(Debug, Default)]
 struct Facts {
@@ -48,9 +51,7 @@ enum Decision {
 impl Reservation {
     /// The stage for one partition.
     pub fn new(store: Store, partition: u16) -> Self {
-        #[expect(clippy::reversed_empty_ranges, reason = "nothing drawn yet")]
-        let none = 1..=0;
-        Self { store, partition, ids: Mutex::new(none) }
+        Self { store, partition, ids: Mutex::new(NOTHING_DRAWN) }
     }
 
     async fn next_ids(&self, connection: &mut PgConnection, count: usize) -> Result<Vec<OrderId>, store::Error> {
@@ -107,7 +108,12 @@ impl Reservation {
                 }
             }
         }
-        store::insert_orders(connection, self.partition, &rows).await?;
+        let inserted = store::insert_orders(connection, self.partition, &rows).await;
+        if matches!(inserted, Err(store::Error::Raced)) {
+            // Perhaps it is our ids that are taken: the next try draws others.
+            *self.ids.lock().unwrap_or_else(PoisonError::into_inner) = NOTHING_DRAWN;
+        }
+        inserted?;
         let (products, pieces): (Vec<i64>, Vec<i64>) = held.into_iter().unzip();
         store::add_reserved(connection, &products, &pieces).await?;
         if !failed.is_empty() {

@@ -23,8 +23,8 @@ pub enum Error {
     /// A migration failed.
     #[error(transparent)]
     Migrate(#[from] MigrateError),
-    /// Another worker inserted some of the orders between our look and our insert.
-    #[error("another worker inserted some of these orders at the same time")]
+    /// Some of the orders, or of their ids, are taken since we looked.
+    #[error("some of these orders were inserted at the same time")]
     Raced,
     /// The one row of `event_counter` is gone.
     #[error("the table event_counter has no row: insert the highest seq of events, or 0")]

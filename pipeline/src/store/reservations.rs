@@ -108,7 +108,8 @@ impl<'a> NewOrders<'a> {
 /// for each other in one order only.
 ///
 /// # Errors
-/// [`Error::Raced`] when another worker inserted one of the codes meanwhile: decide again.
+/// [`Error::Raced`] when another worker inserted one of the codes meanwhile, or ids are taken because Postgres lost the
+/// commits after they were drawn: decide again, with new ids.
 pub async fn insert_orders(connection: &mut PgConnection, partition: u16, orders: &NewOrders<'_>) -> Result<(), Error> {
     let inserted = sqlx::query!(
         "INSERT INTO orders (id, customer_id, total_cents, content_hash, import_id, received_at, settled_at, partition,
@@ -120,7 +121,7 @@ pub async fn insert_orders(connection: &mut PgConnection, partition: u16, orders
          FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
                      $8::text[])
               AS new (id, code, customer_id, total_cents, content_hash, import_id, received_ms, reason)
-         ON CONFLICT (code) DO NOTHING",
+         ON CONFLICT DO NOTHING",
         &orders.ids,
         &orders.codes as &[&str],
         &orders.customers,

@@ -164,7 +164,7 @@ impl Summary {
             eprintln!("warning: {}: {warning}", self.file);
         }
         if self.outcome == Outcome::Interrupted && self.sha256.is_none() {
-            eprintln!("Interrupted while reading {}: nothing was published.", self.file);
+            eprintln!("Interrupted while reading {}: nothing was published. Import it again to go on.", self.file);
             return Ok(());
         }
         if self.outcome == Outcome::Interrupted {
