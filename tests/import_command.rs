@@ -343,7 +343,8 @@ async fn an_import_that_waits_for_its_input_can_be_interrupted() {
     eventually("the import reads", async || program.stack.value::<i64>("SELECT count(*) FROM imports").await == 1)
         .await;
     import.signal(Signal::SIGINT);
-    interrupted(&import.end().await);
+    let import = import.end().await.exits(130);
+    assert!(import.stderr.contains("nothing was published"), "{}", import.stderr);
     drop(stdin);
 }
 
@@ -380,8 +381,8 @@ async fn an_interrupted_import_is_completed_by_importing_the_file_again() {
 
     let import = program.start(&["import", "orders.csv", "--max-backlog", "2000"]);
     let workers = program.start(&["run", "--batch", "50"]);
-    let some = "SELECT EXISTS (SELECT FROM orders)";
-    eventually("the first orders arrive", async || program.stack.value(some).await).await;
+    let amid = "SELECT EXISTS (SELECT FROM orders) AND EXISTS (SELECT FROM imports WHERE status = 'publishing')";
+    eventually("the first orders arrive while it publishes", async || program.stack.value(amid).await).await;
     import.signal(Signal::SIGINT);
     interrupted(&import.end().await);
     let statuses: i64 = program.stack.value("SELECT count(*) FROM imports WHERE status = 'interrupted'").await;
