@@ -24,7 +24,7 @@ pub struct Globals {
     pub state_dir: Option<PathBuf>,
 
     /// First part of all Redis keys
-    #[arg(long, global = true, env = "ORDERSTREAM_NAMESPACE", default_value = "orderstream", hide_env_values = true)]
+    #[arg(long, global = true, env = "ORDERSTREAM_NAMESPACE", default_value = "orderstream", hide_env_values = true, value_parser = parse_namespace)]
     pub namespace: String,
 
     /// Accept a Redis that may lose or evict orders
@@ -72,5 +72,14 @@ fn secret(name: &str) -> anyhow::Result<Option<String>> {
             Ok(Some(value.trim().to_owned()))
         }
         (value, None) => Ok(value),
+    }
+}
+
+/// Letters, digits, `_`, `-` and `.`: a namespace stands in patterns, and none of these means anything there.
+fn parse_namespace(text: &str) -> Result<String, String> {
+    let plain = |character: char| character.is_ascii_alphanumeric() || "_-.".contains(character);
+    match !text.is_empty() && text.len() <= 64 && text.chars().all(plain) {
+        true => Ok(text.to_owned()),
+        false => Err("a namespace has 1 to 64 letters, digits, _, - and .".to_owned()),
     }
 }

@@ -24,6 +24,9 @@ pub const IMPORT: &str = "import";
 /// The metadata field that carries the W3C trace context along.
 pub const TRACEPARENT: &str = "traceparent";
 
+/// A trace context longer than this is none: the standard has 55 bytes.
+pub const TRACEPARENT_BYTES_MAX: usize = 256;
+
 /// The place of an entry in its stream; the first half is the Redis server's clock in Unix milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct EntryId {

@@ -6,7 +6,14 @@ use std::{
 };
 
 use anyhow::Context;
-use tokio::process::Command;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::{
+    process::{Child, Command},
+    signal::unix::{SignalKind, signal},
+};
 use tracing::info;
 
 use super::{run::Crew, shutdown_on_signal};
@@ -34,15 +41,15 @@ pub(super) async fn run(globals: &Globals, args: DevArgs) -> anyhow::Result<Exit
 
     let outcome = match args.command.split_first() {
         Some((program, rest)) => {
-            let status = Command::new(program)
+            let mut child = Command::new(program)
                 .args(rest)
                 .env("DATABASE_URL", &backends.servers().database_url)
                 .env("REDIS_URL", &backends.servers().redis_url)
                 .env("ORDERSTREAM_STACK", stack.path())
                 .stdin(Stdio::inherit())
-                .status()
-                .await
+                .spawn()
                 .with_context(|| format!("cannot run {program}"))?;
+            let status = wait_passing_on(&mut child).await?;
             // The command's own exit code is what its caller wants to know; the stack still has to stop.
             Ok(Exit::Command(code(status)))
         }
@@ -61,6 +68,21 @@ pub(super) async fn run(globals: &Globals, args: DevArgs) -> anyhow::Result<Exit
         crew.stop().await;
     }
     outcome
+}
+
+/// Waits for the command. A terminal sends Ctrl-C to it as well as to us; a request to end reaches us alone.
+async fn wait_passing_on(child: &mut Child) -> anyhow::Result<ExitStatus> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    loop {
+        tokio::select! {
+            status = child.wait() => return Ok(status?),
+            _ = terminate.recv() => {
+                if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+                    kill(Pid::from_raw(pid), Signal::SIGTERM)?;
+                }
+            }
+        }
+    }
 }
 
 /// The exit code of a command; of one that a signal ended, what shells say: 128 and the signal's number.

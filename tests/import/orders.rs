@@ -68,7 +68,7 @@ fn an_order_has_at_most_a_thousand_lines() {
 
 #[test]
 fn an_order_has_a_bounded_total() {
-    let row = "1,A,7,4,900719,99999999.99,90071899990992.81\n";
+    let row = "1,A,7,4,1000,99999999.99,99999999990.00\n";
     let outcome = import_rows(format!("{row}{row}"));
     assert_eq!(outcome.reasons(), ["2 order_rejected", "3 total_too_large"]);
 }

@@ -5,7 +5,7 @@ use std::{borrow::Cow, ops::Range};
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::{
-    message::{BODY, DEAD_FIELDS_MAX, DeadReason, Entry, EntryId, Message, TRACEPARENT},
+    message::{BODY, DEAD_FIELDS_MAX, DeadReason, Entry, EntryId, Message, TRACEPARENT, TRACEPARENT_BYTES_MAX},
     stage::Ending,
     streams::HandOff,
     topology::StageName,
@@ -68,7 +68,9 @@ impl<M: Message> Batch<M> {
                     Ending::Done => HandOff::Done,
                     Ending::Forward(to, message) => {
                         let mut fields = vec![(BODY.as_bytes().to_vec(), message.encode())];
-                        if let Some(traceparent) = entry.field(TRACEPARENT) {
+                        if let Some(traceparent) =
+                            entry.field(TRACEPARENT).filter(|it| it.len() <= TRACEPARENT_BYTES_MAX)
+                        {
                             fields.push((TRACEPARENT.as_bytes().to_vec(), traceparent.to_vec()));
                         }
                         HandOff::Forward { to, fields }
@@ -97,6 +99,11 @@ fn dead_letter(
     let time = |at: DateTime<Utc>| Cow::Owned(at.to_rfc3339_opts(SecondsFormat::Millis, true));
     let cut = entry.fields.len().saturating_sub(DEAD_FIELDS_MAX);
     let mut fields = entry.fields;
+    // Whatever is cut, the body stays: without it nobody could send the message again.
+    if let Some(body) = fields.iter().position(|(name, _)| name == BODY.as_bytes()).filter(|at| *at >= DEAD_FIELDS_MAX)
+    {
+        fields.swap(DEAD_FIELDS_MAX - 1, body);
+    }
     fields.truncate(DEAD_FIELDS_MAX);
     let mut ours: Vec<(&str, Cow<'_, str>)> = vec![
         ("reason", reason.as_str().into()),

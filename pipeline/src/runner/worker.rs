@@ -48,6 +48,9 @@ impl Default for Limits {
     }
 }
 
+/// How many entries are read before anything is known of their size.
+const FIRST_READ: usize = 64;
+
 /// How often acknowledged entries are removed from the stream.
 const TRIM_EVERY: Duration = Duration::from_millis(500);
 
@@ -115,7 +118,7 @@ impl<S: Stage> Worker<S> {
 
         let mut claims = Claims::new(self.limits.claim_idle);
         let mut trimmed = Instant::now();
-        let mut count = self.limits.batch_messages_max;
+        let mut count = FIRST_READ.min(self.limits.batch_messages_max);
         while !self.shutdown.has_begun() {
             if claims.are_due() {
                 self.claim(&mut consumer, &mut claims).await?;
@@ -140,10 +143,12 @@ impl<S: Stage> Worker<S> {
 
     async fn finish_own(&self, consumer: &mut Consumer) -> Result<(), Stop> {
         let mut after = EntryId::default();
+        let mut count = FIRST_READ.min(self.limits.batch_messages_max);
         loop {
-            let entries = consumer.read_own(after, self.limits.batch_messages_max).await?;
+            let entries = consumer.read_own(after, count).await?;
             let Some(last) = entries.last() else { return Ok(()) };
             after = last.id;
+            count = self.next_count(&entries);
             self.handle(consumer, entries).await?;
         }
     }
