@@ -42,3 +42,10 @@ pub trait Stage: Send + Sync {
     /// When nothing was saved, or it is unknown whether everything was. The same batch may be processed again.
     fn process(&self, batch: &[Self::Message]) -> impl Future<Output = Result<Vec<Ending>, store::Error>> + Send;
 }
+
+/// The ending of a message whose order Postgres does not have, or has under another code.
+fn unknown_order(message: &OrderRef) -> Ending {
+    let OrderRef { order_id, order_code } = message;
+    let error = format!("Postgres has no order {order_id} ({order_code}): was it restored to an older state?");
+    Ending::Dead(DeadReason::UnknownOrder, error)
+}

@@ -2,11 +2,11 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Ending, Stage};
+use super::{Ending, Stage, unknown_order};
 use crate::{
     domain::{OrderId, OrderStatus, PaymentStatus},
     gateway::{Charge, Gateway, Verdict},
-    message::{DeadReason, OrderRef},
+    message::OrderRef,
     store::{self, NewPayments, PayableOrder, Store},
     topology::StageName,
 };
@@ -100,20 +100,14 @@ fn ending(message: &OrderRef, decision: Decision) -> Ending {
     match decision {
         Decision::Charge | Decision::Settle => Ending::Forward(StageName::Settlement, message.clone()),
         Decision::Nothing => Ending::Done,
-        Decision::Unknown => Ending::Dead(
-            DeadReason::UnknownOrder,
-            format!(
-                "Postgres has no order {} ({}): was it restored to an older state?",
-                message.order_id, message.order_code
-            ),
-        ),
+        Decision::Unknown => unknown_order(message),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Cents;
+    use crate::{domain::Cents, message::DeadReason};
 
     #[test]
     fn an_order_is_charged_only_while_it_is_reserved_and_unpaid() {

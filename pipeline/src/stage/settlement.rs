@@ -3,10 +3,10 @@
 use rustc_hash::{FxHashMap, FxHashSet};
 use sqlx::PgConnection;
 
-use super::{Ending, Stage};
+use super::{Ending, Stage, unknown_order};
 use crate::{
     domain::{EventKind, FailureReason, OrderId, OrderStatus, PaymentStatus},
-    message::{DeadReason, OrderRef},
+    message::OrderRef,
     store::{self, SettleableOrder, Store},
     topology::StageName,
 };
@@ -106,20 +106,14 @@ fn ending(message: &OrderRef, decision: Decision) -> Ending {
     match decision {
         Decision::Settle(_) | Decision::Nothing => Ending::Done,
         Decision::Redrive => Ending::Forward(StageName::Payment, message.clone()),
-        Decision::Unknown => Ending::Dead(
-            DeadReason::UnknownOrder,
-            format!(
-                "Postgres has no order {} ({}): was it restored to an older state?",
-                message.order_id, message.order_code
-            ),
-        ),
+        Decision::Unknown => unknown_order(message),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Cents;
+    use crate::{domain::Cents, message::DeadReason};
 
     fn message(code: &str) -> OrderRef {
         OrderRef { order_id: OrderId(1), order_code: code.to_owned() }
