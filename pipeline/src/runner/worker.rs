@@ -100,7 +100,7 @@ impl<S: Stage> Worker<S> {
             // Logged once per outage, not once per try.
             if outage.is_none() {
                 outage = Some(Instant::now());
-                warn!(stage = %S::NAME, partition = self.partition, %error, "lost Redis; connecting again until it is back");
+                warn!(stage = %S::NAME, partition = self.partition, %error, "Redis failed; trying again until it is back");
             }
             self.shutdown.sleep(delays.next().unwrap_or_default()).await;
         }
