@@ -239,7 +239,7 @@ pub struct OrdersArgs {
     /// Only orders in this state: reserved, paying, completed, failed
     #[arg(long)]
     pub state: Option<OrderStatus>,
-    /// Only orders that failed for this reason: unknown_customer, unknown_product, out_of_stock, payment_declined, payment_expired
+    /// Only orders that failed for this reason: unknown_customer, unknown_product, out_of_stock, payment_declined, payment_expired, abandoned
     #[arg(long)]
     pub reason: Option<FailureReason>,
     /// Only orders taken in since then: 2026-11-22 or 2026-11-22T10:00:00Z

@@ -109,6 +109,8 @@ pub enum DeadReason {
     Deleted,
     /// The database refused the values of this message alone (SQLSTATE class 22 or 23).
     RefusedByDatabase,
+    /// Workers kept dying with this message in hand, the last ones with it alone.
+    AttemptsExhausted,
 }
 
 impl DeadReason {
@@ -123,6 +125,7 @@ impl DeadReason {
             Self::UnknownOrder => "unknown_order",
             Self::Deleted => "deleted",
             Self::RefusedByDatabase => "refused_by_database",
+            Self::AttemptsExhausted => "attempts_exhausted",
         }
     }
 }

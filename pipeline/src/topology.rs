@@ -95,6 +95,16 @@ impl Keyspace {
         format!("{}:{{{partition}}}:dead", self.namespace)
     }
 
+    /// What became of dead letters of a partition, by their id: `orderstream:{0}:dead:replays`, a hash.
+    pub fn dead_replays(&self, partition: u16) -> String {
+        format!("{}:{{{partition}}}:dead:replays", self.namespace)
+    }
+
+    /// Set while a stage is paused in a partition: `orderstream:{0}:paused:payment`.
+    pub fn paused(&self, partition: u16, stage: StageName) -> String {
+        format!("{}:{{{partition}}}:paused:{stage}", self.namespace)
+    }
+
     /// The stream of events that the relay publishes: `orderstream:{board}:events`.
     pub fn events(&self) -> String {
         self.board("events")

@@ -73,7 +73,8 @@ fn dead_reason_after(reason: DeadReason) -> Option<DeadReason> {
         DeadReason::Conflict => Some(DeadReason::UnknownOrder),
         DeadReason::UnknownOrder => Some(DeadReason::Deleted),
         DeadReason::Deleted => Some(DeadReason::RefusedByDatabase),
-        DeadReason::RefusedByDatabase => None,
+        DeadReason::RefusedByDatabase => Some(DeadReason::AttemptsExhausted),
+        DeadReason::AttemptsExhausted => None,
     }
 }
 

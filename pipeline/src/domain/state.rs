@@ -88,6 +88,8 @@ vocabulary! {
         PaymentDeclined = "payment_declined",
         /// The gateway did not answer in time.
         PaymentExpired = "payment_expired",
+        /// Its message was set aside as a dead letter, and an operator discarded the letter.
+        Abandoned = "abandoned",
     }
 }
 
@@ -95,7 +97,7 @@ impl FailureReason {
     /// Whether the same order, placed again under another code, could succeed without anyone changing it.
     pub const fn may_pass_later(self) -> bool {
         match self {
-            Self::OutOfStock | Self::PaymentDeclined | Self::PaymentExpired => true,
+            Self::OutOfStock | Self::PaymentDeclined | Self::PaymentExpired | Self::Abandoned => true,
             Self::UnknownCustomer | Self::UnknownProduct => false,
         }
     }

@@ -1,0 +1,40 @@
+//! Orders whose message was set aside as a dead letter.
+
+use sqlx::PgConnection;
+
+use super::Error;
+use crate::{domain::OrderId, message::DeadReason, topology::StageName};
+
+/// Marks orders as parked at `stage`, those of them that are open. The reconciler leaves them alone from now on.
+///
+/// # Errors
+/// As any statement.
+pub async fn park_orders(
+    connection: &mut PgConnection,
+    orders: &[OrderId],
+    stage: StageName,
+    reason: DeadReason,
+) -> Result<(), Error> {
+    let ids: Vec<i64> = orders.iter().map(|id| id.0).collect();
+    sqlx::query!(
+        "INSERT INTO parked (order_id, stage, reason)
+         SELECT id, $2, $3 FROM orders WHERE id = ANY ($1) AND status IN ('reserved', 'paying')
+         ON CONFLICT (order_id) DO UPDATE SET stage = $2, reason = $3, parked_at = now()",
+        &ids,
+        stage.as_str(),
+        reason.as_str(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Takes the mark away: the orders go on with their next message, which the reconciler emits if nobody else does.
+///
+/// # Errors
+/// As any statement.
+pub async fn unpark_orders(connection: &mut PgConnection, orders: &[OrderId]) -> Result<u64, Error> {
+    let ids: Vec<i64> = orders.iter().map(|id| id.0).collect();
+    let gone = sqlx::query!("DELETE FROM parked WHERE order_id = ANY ($1)", &ids).execute(connection).await?;
+    Ok(gone.rows_affected())
+}
