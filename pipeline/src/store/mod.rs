@@ -32,7 +32,7 @@ pub use orders::{
     EventRow, Latency, OrderDetail, OrderFilter, OrderLine, OrderSummary, PaymentRow, RefundRow, StateCount,
     find_order, import_latency, list_orders, state_counts,
 };
-pub use parked::{park_orders, unpark_orders};
+pub use parked::{Abandonment, abandon_parked_order, foresee_abandonment, park_orders, parked_orders, unpark_orders};
 pub use payments::{NewPayments, PayableOrder, insert_payments, payable_orders};
 pub use reservations::{ExistingOrder, NewOrders, draw_order_ids, insert_orders, known_customers, orders_by_code};
 pub use settlements::{SettleableOrder, lock_orders_in_id_order, mark_settled, release_held_stock};
