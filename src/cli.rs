@@ -1,5 +1,7 @@
 //! The command line: every flag with its default and its variable.
 
+pub mod dead;
+
 use std::path::PathBuf;
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -63,6 +65,12 @@ pub enum Command {
     Leaderboard(LeaderboardArgs),
     /// Show streams, consumer groups, lag and consumers
     Status,
+    /// List, replay, discard, export and import the messages that no stage could process
+    Dead {
+        /// What to do
+        #[command(subcommand)]
+        what: dead::DeadCommand,
+    },
     /// Prove from SQL and Redis that the books balance
     Audit,
     /// Bring the database schema up to this version

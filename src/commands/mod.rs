@@ -2,6 +2,7 @@
 
 mod audit;
 mod catalogue;
+mod dead;
 mod dev;
 mod figures;
 mod generate;
@@ -62,6 +63,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Kpi(args) => figures::kpi(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Leaderboard(args) => figures::leaderboard(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Status => status::run(&Backends::open(&globals).await?, &globals).await,
+        Command::Dead { what } => dead::run(&Backends::open(&globals).await?, what, &globals).await,
         Command::Audit => audit::run(&Backends::open(&globals).await?, &globals).await,
         Command::Import(args) => import::run(&globals, &args).await,
         Command::Generate(args) => generate::run(&args, &globals),

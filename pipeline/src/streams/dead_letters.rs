@@ -39,7 +39,7 @@ pub enum Direction {
 }
 
 /// A walk through the dead letters of a partition, in pages bounded by letters and bytes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LetterWalk {
     partition: u16,
     direction: Direction,
@@ -180,7 +180,8 @@ impl Redis {
         Ok(gone > 0)
     }
 
-    /// Puts an exported letter back among the dead letters of its partition, as the newest one; its new place.
+    /// Puts an exported letter back among the dead letters of its partition, as the newest one, with its mark; its new
+    /// place.
     ///
     /// # Errors
     /// When Redis cannot be reached or is full.
@@ -190,13 +191,20 @@ impl Redis {
         letter: DeadLetter,
     ) -> Result<LetterId, Error> {
         let partition = letter.id.partition;
+        let mark = letter.replayed.as_ref().map(ReplayMark::write);
         let mut command = redis::cmd("XADD");
         command.arg(self.keys().dead(partition)).arg("*");
         for (name, value) in letter.into_imported() {
             command.arg(name).arg(value);
         }
         let id: Value = command.query_async(connection).await?;
-        Ok(LetterId { partition, entry: reply::id("XADD", &id)? })
+        let entry = reply::id("XADD", &id)?;
+        if let Some(mark) = mark {
+            let mut note = redis::cmd("HSET");
+            note.arg(self.keys().dead_replays(partition)).arg(entry.to_string()).arg(mark);
+            note.exec_async(connection).await?;
+        }
+        Ok(LetterId { partition, entry })
     }
 
     /// Drops the oldest letters beyond `keep` ([`DEAD_LETTERS_MAX`]), and the marks of letters that are gone; how many

@@ -82,6 +82,10 @@ impl ReplayMark {
     pub(super) fn parse(json: &[u8]) -> Self {
         serde_json::from_slice(json).unwrap_or(Self { times: 1, ..Self::default() })
     }
+
+    pub(super) fn write(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("texts and integers are always JSON")
+    }
 }
 
 /// Why a letter cannot be sent on its way again.
