@@ -1,9 +1,13 @@
 //! The dead letters of a partition: walks through them, one by its id, replay, discard, import, and the bound.
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::LazyLock,
+};
 
 use chrono::{SecondsFormat, Utc};
 use redis::{Script, Value, aio::MultiplexedConnection};
+use serde::Serialize;
 
 use super::{
     Error, Redis,
@@ -11,7 +15,7 @@ use super::{
     reply,
 };
 use crate::{
-    message::{Entry, EntryId},
+    message::{DeadReason, Entry, EntryId},
     topology::StageName,
 };
 
@@ -28,6 +32,21 @@ const PAGE_LETTERS_MAX: usize = 1_000;
 
 /// Letters in a first page, when their size is not known yet: all of them may have a body at its bound.
 const FIRST_PAGE_LETTERS: usize = 30;
+
+/// Letters whose reasons `status` looks at.
+const LOOK_LETTERS_MAX: u64 = 10_000;
+
+/// Bytes of letters that `status` looks at.
+const LOOK_BYTES_MAX: usize = 32 << 20;
+
+/// How many of the newest letters have which reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct DeadLetterReasons {
+    /// By the word of the reason; `other` for entries that name none.
+    pub reasons: BTreeMap<&'static str, u64>,
+    /// How many letters were looked at.
+    pub of: u64,
+}
 
 /// Which way a walk goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +103,34 @@ impl Redis {
             (all, _) => all,
         };
         Ok(LetterWalk { partition, direction, rest, page: FIRST_PAGE_LETTERS })
+    }
+
+    /// The reasons of the newest letters of a partition, as many as there are up to a bound of letters and bytes: a
+    /// look, not an account.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn dead_letter_reasons(
+        &self,
+        connection: &mut MultiplexedConnection,
+        partition: u16,
+    ) -> Result<DeadLetterReasons, Error> {
+        let mut walk = self.walk_dead_letters(connection, partition, Direction::NewestFirst, None).await?;
+        let mut found = DeadLetterReasons::default();
+        let mut bytes = 0;
+        while found.of < LOOK_LETTERS_MAX
+            && bytes < LOOK_BYTES_MAX
+            && let Some(page) = walk.next_page(self, connection).await?
+        {
+            for letter in page {
+                bytes += letter.bytes();
+                found.of += 1;
+                // Words from anybody do not become names of ours.
+                let reason = letter.reason().and_then(|reason| reason.parse().ok()).map_or("other", DeadReason::as_str);
+                *found.reasons.entry(reason).or_default() += 1;
+            }
+        }
+        Ok(found)
     }
 
     /// One letter, if it is there.

@@ -14,7 +14,7 @@ pub use redis::aio::MultiplexedConnection as Connection;
 
 pub use connection::{Error, Redis, SafetyProblem};
 pub use consumer::{Claimed, Consumer, HandOff, HandOffCounts};
-pub use dead_letters::{DEAD_LETTERS_MAX, Direction, LetterWalk, Replay, Replayed};
+pub use dead_letters::{DEAD_LETTERS_MAX, DeadLetterReasons, Direction, LetterWalk, Replay, Replayed};
 pub use inspect::{ConsumerState, GroupState, StreamState};
 pub use letter::{DeadLetter, Fields, LetterId, REPLAYED_FROM, REPLAYS, ReplayMark, Unreplayable};
 pub use publish::Publisher;

@@ -61,6 +61,8 @@ pub(super) async fn run(desk: &mut Desk, id: LetterId, globals: &Globals) -> Res
     line("Died", summary.died_at.map(super::time))?;
     line("Deliveries", summary.deliveries.map(|count| count.to_string()))?;
     line("Fields cut", summary.fields_cut)?;
+    let first = letter.first_id();
+    line("Imported", (first != id.entry).then(|| format!("its first id was {first}")))?;
     let came_back = match summary.replays {
         0 => None,
         1 => Some("once".to_owned()),
