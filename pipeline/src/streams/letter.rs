@@ -246,23 +246,27 @@ impl DeadLetter {
     /// # Errors
     /// When there is nothing to add, or nowhere to add it.
     pub fn replay(&self, body: Option<&[u8]>) -> Result<(StageName, Fields), Unreplayable> {
+        const MARKS: usize = 2;
         let stage = self.stage().ok_or(Unreplayable::NoStage)?;
-        let ours = |name: &[u8]| name == REPLAYED_FROM.as_bytes() || name == REPLAYS.as_bytes();
-        let mut fields: Fields = self.original.iter().filter(|(name, _)| !ours(name)).cloned().collect();
+        // First, and not last: should the message die again and have too many fields, the last ones are cut.
+        let mut fields: Fields = vec![
+            (REPLAYED_FROM.into(), self.id.to_string().into_bytes()),
+            (REPLAYS.into(), self.replays().saturating_add(1).to_string().into_bytes()),
+        ];
+        let marks = |name: &[u8]| name == REPLAYED_FROM.as_bytes() || name == REPLAYS.as_bytes();
+        fields.extend(self.original.iter().filter(|(name, _)| !marks(name)).cloned());
         if let Some(body) = body {
             match fields.iter_mut().find(|(name, _)| name == BODY.as_bytes()) {
                 Some((_, old)) => body.clone_into(old),
                 None => fields.push((BODY.into(), body.to_vec())),
             }
         }
-        if fields.is_empty() || (body.is_none() && self.reason() == Some(DeadReason::Deleted.as_str())) {
+        if fields.len() == MARKS || (body.is_none() && self.reason() == Some(DeadReason::Deleted.as_str())) {
             return Err(Unreplayable::NoContent);
         }
-        if fields.len() > DEAD_FIELDS_MAX + 1 {
+        if fields.len() > MARKS + DEAD_FIELDS_MAX + 1 {
             return Err(Unreplayable::TooManyFields);
         }
-        fields.push((REPLAYED_FROM.into(), self.id.to_string().into_bytes()));
-        fields.push((REPLAYS.into(), self.replays().saturating_add(1).to_string().into_bytes()));
         Ok((stage, fields))
     }
 }
@@ -337,7 +341,7 @@ mod tests {
         assert_eq!((letter.replays(), letter.replayed_from()), (4, "2-2".parse().ok()));
         let (stage, message) = letter.replay(Some(b"2")).expect("it can");
         assert_eq!(stage, StageName::Reservation);
-        assert_eq!(message, fields(&[("body", "2"), ("replayed_from", "9-1"), ("replays", "5")]));
+        assert_eq!(message, fields(&[("replayed_from", "9-1"), ("replays", "5"), ("body", "2")]));
     }
 
     #[test]
