@@ -394,7 +394,8 @@ async fn hostile_letters_are_inert() {
     let program = Program::seeded(1, &STOCKS).await;
     let mut redis = program.stack.connection().await;
     let incoming = program.stack.redis.keys().stream(0, StageName::Reservation);
-    let mut wide: Fields = (0..1_500).map(|n| (format!("field-{n}").into_bytes(), vec![0, 0xff, n as u8])).collect();
+    let mut wide: Fields =
+        (0_u16..1_500).map(|n| (format!("field-{n}").into_bytes(), [&[0xff][..], &n.to_le_bytes()].concat())).collect();
     wide.push((b"body".to_vec(), b"{\"order_code\":\"\\u001b[2J\\u202e\"}".to_vec()));
     add(&mut redis, &incoming, &wide).await;
     let forged = fields(&[

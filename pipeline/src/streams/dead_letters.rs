@@ -219,8 +219,8 @@ impl Redis {
         connection: &mut MultiplexedConnection,
         id: LetterId,
     ) -> Result<bool, Error> {
+        // Not MULTI: a full Redis refuses to queue, and this makes room. What is lost half-way is a mark without a letter.
         let mut both = redis::pipe();
-        both.atomic();
         both.cmd("XDEL").arg(self.keys().dead(id.partition)).arg(id.entry.to_string());
         both.cmd("HDEL").arg(self.keys().dead_replays(id.partition)).arg(id.entry.to_string()).ignore();
         let (gone,): (u64,) = both.query_async(connection).await?;

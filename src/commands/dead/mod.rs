@@ -122,8 +122,10 @@ async fn list(desk: &mut Desk, args: ListArgs, globals: &Globals) -> Result<Exit
             letters: &'a [Summary],
             /// Give it to --after for the next page; null on the last.
             next: Option<LetterId>,
+            /// Ids that are no letters.
+            missing: &'a [LetterId],
         }
-        output::json(&Document { letters: &letters, next })?;
+        output::json(&Document { letters: &letters, next, missing: &selection.missing })?;
         return Ok(exit);
     }
     selection.report_missing();
@@ -142,7 +144,11 @@ async fn list(desk: &mut Desk, args: ListArgs, globals: &Globals) -> Result<Exit
                 short(letter.order_code),
                 letter.died_at.map_or_else(|| "-".to_owned(), time),
                 letter.replays.to_string(),
-                letter.replayed.map_or_else(|| "-".to_owned(), |mark| shown(&mark.became)),
+                match letter.replayed {
+                    None => "-".to_owned(),
+                    Some(mark) if mark.became.is_empty() => "?".to_owned(),
+                    Some(mark) => shown(&mark.became),
+                },
                 short(letter.error),
             ]
         })

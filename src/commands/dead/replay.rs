@@ -46,7 +46,9 @@ pub(super) async fn run(desk: &mut Desk, args: ReplayArgs, globals: &Globals) ->
         for letter in page {
             // The time at which so many letters may have gone, at this rate.
             let due = begun + Duration::from_secs_f64(f64::from(replayed) / f64::from(args.rate));
-            if shutdown.has_begun() || !shutdown.sleep(due.saturating_duration_since(Instant::now())).await {
+            let early = due.saturating_duration_since(Instant::now());
+            // A sleep of nothing would still cost a tick of the clock.
+            if shutdown.has_begun() || (!early.is_zero() && !shutdown.sleep(early).await) {
                 tally.interrupted = true;
                 break 'pages;
             }

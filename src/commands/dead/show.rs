@@ -180,7 +180,7 @@ fn advice(reason: Option<&str>) -> &'static str {
         }
         Some(DeadReason::AttemptsExhausted) => {
             "workers died with this message in hand. Look for the crash in their logs; replay the letter once the cause \
-             is put right, or discard it: its order then fails as abandoned"
+             is put right, or discard it: an order that is parked for it then fails as abandoned"
         }
         None => "no worker of this version wrote it. Export it if you want to keep it, then discard it",
     }

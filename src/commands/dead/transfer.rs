@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use pipeline::{
-    message::{DEAD_FIELDS_MAX, Entry},
+    message::Entry,
     streams::{DeadLetter, Direction, Fields, LetterId, ReplayMark},
 };
 use serde::{Deserialize, Serialize};
@@ -30,8 +30,8 @@ use crate::{
 /// Most bytes in a line of an import.
 const LINE_BYTES_MAX: usize = 64 << 20;
 
-/// Most fields in a letter: those of its original, and room for ours.
-const FIELDS_MAX: usize = DEAD_FIELDS_MAX + 100;
+/// Most fields in a letter that is imported: no letter of ours has a tenth of it, and one command can pass it.
+const FIELDS_MAX: usize = 100_000;
 
 /// Lines that are read ahead.
 const LINES_AHEAD: usize = 4;
@@ -104,9 +104,10 @@ pub(super) async fn export(desk: &mut Desk, args: ExportArgs, globals: &Globals)
             break;
         }
         for letter in &page {
-            let fields = letter.fields().map(WireField::of).collect();
+            let fields: Vec<WireField<'_>> = letter.fields().map(WireField::of).collect();
+            let too_many = fields.len() > FIELDS_MAX;
             let mut line = serde_json::to_vec(&Line { id: letter.id, fields, replayed: &letter.replayed })?;
-            too_long += u64::from(line.len() > LINE_BYTES_MAX);
+            too_long += u64::from(too_many || line.len() > LINE_BYTES_MAX);
             line.push(b'\n');
             match writer.write_all(&line) {
                 // `orderstream dead export | head` ends the reader first.
