@@ -1,6 +1,8 @@
 //! The command line: every flag with its default and its variable.
 
+pub mod dead;
 pub mod operate;
+mod span;
 
 use std::path::PathBuf;
 
@@ -71,6 +73,12 @@ pub enum Command {
     Resume(operate::ResumeArgs),
     /// Give orders a new message whose message Redis has lost
     Reconcile(operate::ReconcileArgs),
+    /// List, replay, discard, export and import the messages that no stage could process
+    Dead {
+        /// What to do
+        #[command(subcommand)]
+        what: dead::DeadCommand,
+    },
     /// Prove from SQL and Redis that the books balance
     Audit,
     /// Bring the database schema up to this version

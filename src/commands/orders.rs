@@ -147,6 +147,6 @@ pub(super) async fn list(backends: &Backends, args: &OrdersArgs, globals: &Globa
     Ok(Exit::Done)
 }
 
-fn time(at: DateTime<Utc>) -> String {
+pub(super) fn time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
