@@ -19,7 +19,7 @@ pub mod domain;
 pub mod gateway;
 pub mod message;
 pub mod relay;
-mod retry;
+pub mod retry;
 pub mod runner;
 pub mod shutdown;
 pub mod stage;
