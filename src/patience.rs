@@ -22,14 +22,14 @@ pub enum ServerError {
 }
 
 impl ServerError {
-    /// Which server to wait for, in words, where waiting may help: the one place that decides it.
-    pub fn outage(&self) -> Option<&'static str> {
+    /// Which server to wait for, and what is the matter with it, where waiting may help: the one place that decides it.
+    pub fn outage(&self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::Streams(error) if !error.is_transient() => None,
             Self::Store(error) if !error.is_transient() => None,
-            Self::Streams(error) if error.is_full() => Some("Redis is full (maxmemory)"),
-            Self::Streams(_) => Some("Redis is away"),
-            Self::Store(_) => Some("Postgres is away"),
+            Self::Streams(error) if error.is_full() => Some(("Redis", "is full (maxmemory)")),
+            Self::Streams(_) => Some(("Redis", "is away")),
+            Self::Store(_) => Some(("Postgres", "is away")),
         }
     }
 }
@@ -45,16 +45,16 @@ pub async fn patiently<T>(
     mut attempt: impl AsyncFnMut() -> Result<T, ServerError>,
 ) -> Result<Option<T>, ServerError> {
     let mut delays = retry::delays_up_to(PAUSE_MAX);
-    let mut since: Option<Instant> = None;
+    let mut told: Option<(&str, Instant)> = None;
     loop {
         let tried = tokio::select! {
             tried = tokio::time::timeout(TRY_MAX, attempt()) => tried,
             () = shutdown.begun() => return Ok(None),
         };
-        let (outage, why) = match tried {
+        let ((server, state), why) = match tried {
             Ok(Ok(done)) => {
-                if let Some(since) = since {
-                    tell(&format!("back after {} s", since.elapsed().as_secs()));
+                if let Some((server, since)) = told {
+                    tell(&format!("{server} is back after {} s", since.elapsed().as_secs()));
                 }
                 return Ok(Some(done));
             }
@@ -62,11 +62,11 @@ pub async fn patiently<T>(
                 Some(outage) => (outage, crate::exit::chain(&anyhow::Error::new(error))),
                 None => return Err(error),
             },
-            Err(_) => ("a server hangs", format!("no answer in {} s", TRY_MAX.as_secs())),
+            Err(_) => (("The server", "hangs"), format!("no answer in {} s", TRY_MAX.as_secs())),
         };
-        if since.is_none() {
-            since = Some(Instant::now());
-            tell(&format!("{outage}, waiting for it; Ctrl-C is safe ({why})"));
+        if told.is_none() {
+            told = Some((server, Instant::now()));
+            tell(&format!("{server} {state}, waiting; Ctrl-C is safe ({why})"));
         }
         if !shutdown.sleep(delays.next().unwrap_or(PAUSE_MAX)).await {
             return Ok(None);

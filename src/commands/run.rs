@@ -28,7 +28,15 @@ const DRAIN_POLL: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<Exit> {
     let shutdown = shutdown_on_signal()?;
+    simulator(&args.workers.payment)?;
     let backends = Backends::open(globals).await?;
+    // Containers start in any order. What is wrong for good still ends the command at once.
+    if !backends.await_servers(&shutdown).await? {
+        if globals.json {
+            output::json(&BTreeMap::<StageName, CountersSnapshot>::new())?;
+        }
+        return Ok(if args.until_drained { Exit::Interrupted } else { Exit::Done });
+    }
     let crew = Crew::start(&backends, &args.stages, &args.workers, &shutdown).await?;
     if args.until_drained {
         tokio::select! {
