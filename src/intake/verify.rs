@@ -104,13 +104,13 @@ impl Intake {
                     wait.known.republished_orders += waiting.len() as u64;
                     published_again += 1;
                     again_from = Instant::now() + pauses.next().unwrap_or(AGAIN_PAUSE_MAX);
-                }
-                if published_again == AGAIN_STRANGE {
-                    progress.note(&format!(
-                        "{} orders were published {AGAIN_STRANGE} times and are in Postgres still not: does another \
-                         system use this Redis and namespace, with another database?",
-                        thousands(waiting.len() as u64)
-                    ));
+                    if published_again == AGAIN_STRANGE {
+                        progress.note(&format!(
+                            "{} orders were published {AGAIN_STRANGE} times and are in Postgres still not: does another \
+                             system use this Redis and namespace, with another database?",
+                            thousands(waiting.len() as u64)
+                        ));
+                    }
                 }
             }
             if waiting.is_empty() {

@@ -72,6 +72,11 @@ impl Error {
         }
     }
 
+    /// Whether Redis wants a password that the URL does not have.
+    fn is_unauthenticated(&self) -> bool {
+        matches!(self, Self::Redis(error) if error.code() == Some("NOAUTH"))
+    }
+
     /// Whether Redis has reached its `maxmemory`.
     pub fn is_full(&self) -> bool {
         let Self::Redis(error) = self else { return false };
@@ -158,7 +163,9 @@ impl Redis {
             .await;
         let settings = match reply.map_err(Error::from) {
             Ok(settings) => settings,
-            Err(error) if error.is_unreachable() || error.is_transient() => return Err(error),
+            Err(error) if error.is_unreachable() || error.is_transient() || error.is_unauthenticated() => {
+                return Err(error);
+            }
             Err(_) => return Ok(Vec::new()),
         };
         let setting = |name: &str| settings.chunks(2).find(|pair| pair[0] == name).map(|pair| pair[1].as_str());
