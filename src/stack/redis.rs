@@ -80,8 +80,11 @@ pub(super) fn ensure_running(folder: &Folder) -> anyhow::Result<()> {
 /// Waits until it answers: it listens before it has loaded its file.
 fn await_answer(folder: &Folder) -> anyhow::Result<()> {
     let begun = Instant::now();
+    let mut ran = false;
     while !answers(folder) {
-        let ended = begun.elapsed() > FIRST_STEPS && !is_running(folder);
+        let runs = is_running(folder);
+        let ended = !runs && (ran || begun.elapsed() > FIRST_STEPS);
+        ran |= runs;
         if ended || begun.elapsed() > START_PATIENCE {
             let log = data(folder).join("redis.log");
             bail!("Redis did not start; its log ends with:\n{}", process::log_tail(&log));
