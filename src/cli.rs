@@ -130,7 +130,7 @@ pub struct ImportArgs {
     #[arg(long, default_value = "256M", value_parser = parse_bytes, env = "ORDERSTREAM_IMPORT_MEMORY", hide_env_values = true)]
     pub memory: u64,
     /// Stop publishing while this many orders are on their way through the pipeline
-    #[arg(long, default_value_t = 500_000, env = "ORDERSTREAM_MAX_BACKLOG", hide_env_values = true)]
+    #[arg(long, default_value_t = 500_000, env = "ORDERSTREAM_MAX_BACKLOG", hide_env_values = true, value_parser = clap::value_parser!(u64).range(1..))]
     pub max_backlog: u64,
     /// How the workers run that a local stack brings along
     #[command(flatten)]

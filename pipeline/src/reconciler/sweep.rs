@@ -14,7 +14,7 @@ use super::{PATIENCE, ReconcileError, Reconciler};
 use crate::{
     domain::OrderId,
     failpoint,
-    message::{EntryId, OrderRef},
+    message::OrderRef,
     shutdown::Shutdown,
     store::{self, Reconciliation, StrandedOrder},
     streams::{self, Connection, DeadLetter, Direction},
@@ -185,30 +185,15 @@ impl Reconciler {
         stage: StageName,
         shutdown: &Shutdown,
     ) -> Result<bool, ReconcileError> {
-        let newest = self.redis.last_id(redis, partition, stage).await?;
+        // A stream that is not there has no messages.
+        let Some(newest) = self.redis.last_id(redis, partition, stage).await? else { return Ok(true) };
         while !shutdown.has_begun() {
-            if self.has_passed(redis, partition, stage, newest).await? {
+            if self.redis.is_past(redis, partition, stage, newest).await? {
                 return Ok(true);
             }
             shutdown.sleep(POLL).await;
         }
         Ok(false)
-    }
-
-    async fn has_passed(
-        &self,
-        redis: &mut Connection,
-        partition: u16,
-        stage: StageName,
-        newest: Option<EntryId>,
-    ) -> Result<bool, ReconcileError> {
-        // A stream that is not there has no messages.
-        let Some(newest) = newest else { return Ok(true) };
-        Ok(match self.redis.group_state(redis, partition, stage).await? {
-            Some(group) => group.low_water.is_none_or(|low_water| low_water > newest),
-            // Without its group nothing of a stream is acknowledged: workers will begin at its start. Unless it is gone.
-            None => self.redis.last_id(redis, partition, stage).await?.is_none(),
-        })
     }
 
     /// Gives each order a message for the stage whose turn it is, when there is room.
