@@ -554,6 +554,21 @@ async fn beyond_the_bound_the_oldest_letters_go_with_their_marks() {
 }
 
 #[tokio::test]
+async fn a_full_redis_takes_no_replay_and_can_be_relieved_of_letters() {
+    let program = Program::alone(1, &STOCKS).await;
+    publish(&program, b"nonsense").await;
+    program.drain().await;
+    let id = only_id(&program, &[]).await;
+    let full = redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("1mb").to_owned();
+    full.exec_async(&mut program.stack.connection().await).await.expect("Redis");
+    let refused = program.run(&["dead", "replay", &id]).await.exits(1);
+    assert!(refused.stderr.contains("OOM"), "{}", refused.stderr);
+    assert_eq!(only_id(&program, &["--replayed", "no"]).await, id, "nothing was noted");
+    program.run(&["dead", "discard", &id]).await.exits(0);
+    assert_eq!(program.dead_letters().await, 0);
+}
+
+#[tokio::test]
 async fn status_names_what_needs_attention() {
     let program = Program::seeded(1, &STOCKS).await;
     publish(&program, b"nonsense").await;
