@@ -13,7 +13,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("shutdown", &[]),
     ("message", &["domain"]),
     ("gateway", &["domain"]),
-    ("store", &["domain"]),
+    ("store", &["domain", "message", "topology"]),
     ("streams", &["message", "topology"]),
     ("stage", &["domain", "gateway", "message", "store", "topology"]),
     ("relay", &["domain", "retry", "shutdown", "store", "streams", "topology"]),
