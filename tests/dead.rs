@@ -355,6 +355,25 @@ async fn a_paid_order_is_not_given_up_but_replayed() {
 }
 
 #[tokio::test]
+async fn a_repaired_message_between_the_stages_is_read_as_its_stage_reads_it() {
+    let program = Program::seeded(1, &STOCKS).await;
+    park(&program, "ORD-1", StageName::Payment).await;
+    let id = only_id(&program, &[]).await;
+    program.write("body.json", body("ORD-1", "1.00"));
+    let refused = program.run(&["dead", "replay", &id, "--body", "body.json"]).await.exits(2);
+    assert!(refused.stderr.contains("order_id"), "{}", refused.stderr);
+    assert_eq!(parked(&program).await, 1, "nothing happened yet");
+    let order_id: i64 = program.stack.value("SELECT id FROM orders").await;
+    let repaired = OrderRef { order_id: OrderId(order_id), order_code: "ORD-1".to_owned() };
+    program.write("body.json", repaired.encode());
+    program.run(&["dead", "replay", &id, "--body", "body.json"]).await.exits(0);
+    assert_eq!(parked(&program).await, 0);
+    program.drain().await;
+    assert_eq!(program.ends().await["ORD-1"].0, "completed");
+    program.audit().await;
+}
+
+#[tokio::test]
 async fn only_the_last_letter_of_a_parked_order_decides_over_it() {
     let program = Program::seeded(1, &STOCKS).await;
     park(&program, "TWICE", StageName::Payment).await;
