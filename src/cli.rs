@@ -1,6 +1,8 @@
 //! The command line: every flag with its default and its variable.
 
 pub mod dead;
+pub mod operate;
+mod span;
 
 use std::path::PathBuf;
 
@@ -65,6 +67,12 @@ pub enum Command {
     Leaderboard(LeaderboardArgs),
     /// Show streams, consumer groups, lag and consumers
     Status,
+    /// Pause stages, or show what is paused
+    Pause(operate::PauseArgs),
+    /// Let paused stages go on
+    Resume(operate::ResumeArgs),
+    /// Give orders a new message whose message Redis has lost
+    Reconcile(operate::ReconcileArgs),
     /// List, replay, discard, export and import the messages that no stage could process
     Dead {
         /// What to do
@@ -149,8 +157,14 @@ pub struct PaymentArgs {
 /// `orderstream run`
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Only these stages, separated by commas; `relay` is the one that carries events to KPIs and leaderboards
-    #[arg(long, value_delimiter = ',', default_value = "reservation,payment,settlement,relay", value_name = "STAGES")]
+    /// Only these, separated by commas: stages, `relay` (carries events to KPIs and leaderboards), `reconciler` (repairs
+    /// what Redis lost)
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "reservation,payment,settlement,relay,reconciler",
+        value_name = "STAGES"
+    )]
     pub stages: Vec<Role>,
     /// Return when nothing is left to do: for scripts and cron
     #[arg(long)]
@@ -172,6 +186,16 @@ pub struct WorkerArgs {
     /// Seconds of silence after which another consumer takes over a worker's messages
     #[arg(long, default_value_t = 15, env = "ORDERSTREAM_CLAIM_IDLE", hide_env_values = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub claim_idle: u64,
+    /// How many consumers may fall silent with a message in hand before it becomes a dead letter; from the third on it is
+    /// processed alone
+    #[arg(long, default_value_t = 5, env = "ORDERSTREAM_ATTEMPTS_MAX", hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u64).range(3..=100))]
+    pub attempts_max: u64,
+    /// Seconds that Postgres may take for a batch before it is tried again on new connections
+    #[arg(long, default_value_t = 60, env = "ORDERSTREAM_PROCESSING_LIMIT", hide_env_values = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub processing_limit: u64,
+    /// Seconds between two sweeps of the reconciler
+    #[arg(long, default_value_t = 5, env = "ORDERSTREAM_RECONCILE_EVERY", hide_env_values = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub reconcile_every: u64,
     /// Seconds that a stop may take for the batches in hand
     #[arg(
         long,
@@ -189,7 +213,16 @@ pub struct WorkerArgs {
 impl WorkerArgs {
     /// The defaults of the flags, with this gateway.
     pub fn with(payment: &PaymentArgs) -> Self {
-        Self { workers: 1, batch: 1_000, claim_idle: 15, drain_deadline: 20, payment: payment.clone() }
+        Self {
+            workers: 1,
+            batch: 1_000,
+            claim_idle: 15,
+            attempts_max: 5,
+            processing_limit: 60,
+            reconcile_every: 5,
+            drain_deadline: 20,
+            payment: payment.clone(),
+        }
     }
 }
 
@@ -204,11 +237,14 @@ pub enum Role {
     Settlement,
     /// KPIs, leaderboards, events.
     Relay,
+    /// New messages for orders whose message is lost.
+    Reconciler,
 }
 
 impl Role {
     /// Everything that there is to run.
-    pub const ALL: &'static [Self] = &[Self::Reservation, Self::Payment, Self::Settlement, Self::Relay];
+    pub const ALL: &'static [Self] =
+        &[Self::Reservation, Self::Payment, Self::Settlement, Self::Relay, Self::Reconciler];
 
     /// The stage, if it is one.
     pub fn stage(self) -> Option<StageName> {
@@ -216,7 +252,7 @@ impl Role {
             Self::Reservation => Some(StageName::Reservation),
             Self::Payment => Some(StageName::Payment),
             Self::Settlement => Some(StageName::Settlement),
-            Self::Relay => None,
+            Self::Relay | Self::Reconciler => None,
         }
     }
 }

@@ -9,7 +9,7 @@ use pipeline::{
     domain::OrderId,
     message::{DeadReason, OrderRef},
     store,
-    streams::{Connection, Consumer, Direction, HandOff},
+    streams::{Connection, Consumer, Delivery, Direction, HandOff},
     topology::StageName,
 };
 use program::{
@@ -57,7 +57,7 @@ async fn bury(program: &Program, stage: StageName, reason: DeadReason) {
     let mut consumer = Consumer::join(&program.stack.redis, stage, 0, "gravedigger").await.expect("Redis");
     let entries = consumer.read_new(1_000, Duration::from_millis(1)).await.expect("entries");
     assert!(!entries.is_empty(), "something waits for {stage}");
-    let letters = entries.into_iter().map(|entry| {
+    let letters = entries.into_iter().map(|Delivery { entry, .. }| {
         let mut letter = entry.fields;
         letter.extend(fields(&[
             ("reason", reason.as_str().as_bytes()),
@@ -69,7 +69,7 @@ async fn bury(program: &Program, stage: StageName, reason: DeadReason) {
             ("first_at", b"2020-01-01T10:00:00.000Z"),
             ("last_at", b"2020-01-01T10:00:01.000Z"),
         ]));
-        (entry.id, HandOff::Dead { fields: letter })
+        (entry.id, HandOff::Dead { fields: letter, owned: true })
     });
     consumer.hand_off(letters.collect()).await.expect("handed off");
     consumer.leave().await.expect("Redis");
@@ -84,7 +84,8 @@ async fn park(program: &Program, code: &str, stage: StageName) {
     let id: i64 = program.stack.value(&format!("SELECT id FROM orders WHERE code = '{code}'")).await;
     let mut postgres = program.stack.store.pool().acquire().await.expect("Postgres");
     let reason = DeadReason::AttemptsExhausted;
-    store::park_orders(&mut postgres, &[OrderId(id)], stage, reason).await.expect("parked");
+    let order = OrderRef { order_id: OrderId(id), order_code: code.to_owned() };
+    store::park_orders(&mut postgres, &[order], stage, reason).await.expect("parked");
     bury(program, stage, reason).await;
 }
 
@@ -382,7 +383,8 @@ async fn only_the_last_letter_of_a_parked_order_decides_over_it() {
     let id: i64 = program.stack.value("SELECT id FROM orders").await;
     let mut postgres = program.stack.store.pool().acquire().await.expect("Postgres");
     let reason = DeadReason::AttemptsExhausted;
-    store::park_orders(&mut postgres, &[OrderId(id)], StageName::Payment, reason).await.expect("parked");
+    let order = OrderRef { order_id: OrderId(id), order_code: "TWICE".to_owned() };
+    store::park_orders(&mut postgres, &[order], StageName::Payment, reason).await.expect("parked");
     bury(&program, StageName::Payment, reason).await;
 
     program.run(&["dead", "discard", &first]).await.exits(0);

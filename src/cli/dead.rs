@@ -6,6 +6,8 @@ use chrono::TimeDelta;
 use clap::{Args, Subcommand, ValueEnum};
 use pipeline::{message::DeadReason, streams::LetterId, topology::StageName};
 
+use super::span::parse_span;
+
 /// `orderstream dead`
 #[derive(Debug, Subcommand)]
 pub enum DeadCommand {
@@ -43,10 +45,10 @@ pub struct Which {
     #[arg(long, value_name = "CODE")]
     pub order: Option<String>,
     /// Dead for longer than this: 90s, 10m, 2h, 3d
-    #[arg(long, value_name = "AGE", value_parser = parse_age)]
+    #[arg(long, value_name = "AGE", value_parser = parse_span)]
     pub older_than: Option<TimeDelta>,
     /// Dead for less than this: 90s, 10m, 2h, 3d
-    #[arg(long, value_name = "AGE", value_parser = parse_age)]
+    #[arg(long, value_name = "AGE", value_parser = parse_span)]
     pub newer_than: Option<TimeDelta>,
     /// Only letters that were replayed before, or that were not
     #[arg(long)]
@@ -164,35 +166,4 @@ pub struct ImportLettersArgs {
     /// Only read and check, and say what would be done
     #[arg(long)]
     pub dry_run: bool,
-}
-
-/// A time span of one unit.
-fn parse_age(text: &str) -> Result<TimeDelta, String> {
-    let span = || {
-        let (at, unit) = text.char_indices().last()?;
-        let number: i64 = text[..at].parse().ok().filter(|number| *number >= 0)?;
-        match unit {
-            's' => TimeDelta::try_seconds(number),
-            'm' => TimeDelta::try_minutes(number),
-            'h' => TimeDelta::try_hours(number),
-            'd' => TimeDelta::try_days(number),
-            _ => None,
-        }
-    };
-    span().ok_or_else(|| format!("{text:?} is not an age such as 90s, 10m, 2h or 3d"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ages_have_a_unit() {
-        for (text, seconds) in [("0s", 0), ("90s", 90), ("10m", 600), ("2h", 7_200), ("3d", 259_200)] {
-            assert_eq!(parse_age(text), Ok(TimeDelta::seconds(seconds)));
-        }
-        for wrong in ["", "s", "10", "-1s", "1.5h", "1w", "99999999999999999d", "10 m", "5é"] {
-            assert!(parse_age(wrong).is_err(), "{wrong}");
-        }
-    }
 }
