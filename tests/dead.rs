@@ -356,6 +356,25 @@ async fn a_paid_order_is_not_given_up_but_replayed() {
 }
 
 #[tokio::test]
+async fn a_repaired_message_between_the_stages_is_read_as_its_stage_reads_it() {
+    let program = Program::seeded(1, &STOCKS).await;
+    park(&program, "ORD-1", StageName::Payment).await;
+    let id = only_id(&program, &[]).await;
+    program.write("body.json", body("ORD-1", "1.00"));
+    let refused = program.run(&["dead", "replay", &id, "--body", "body.json"]).await.exits(2);
+    assert!(refused.stderr.contains("order_id"), "{}", refused.stderr);
+    assert_eq!(parked(&program).await, 1, "nothing happened yet");
+    let order_id: i64 = program.stack.value("SELECT id FROM orders").await;
+    let repaired = OrderRef { order_id: OrderId(order_id), order_code: "ORD-1".to_owned() };
+    program.write("body.json", repaired.encode());
+    program.run(&["dead", "replay", &id, "--body", "body.json"]).await.exits(0);
+    assert_eq!(parked(&program).await, 0);
+    program.drain().await;
+    assert_eq!(program.ends().await["ORD-1"].0, "completed");
+    program.audit().await;
+}
+
+#[tokio::test]
 async fn only_the_last_letter_of_a_parked_order_decides_over_it() {
     let program = Program::seeded(1, &STOCKS).await;
     park(&program, "TWICE", StageName::Payment).await;
@@ -553,6 +572,21 @@ async fn beyond_the_bound_the_oldest_letters_go_with_their_marks() {
         ids
     };
     assert_eq!(sorted(marks), sorted(letters), "the marks of the letters that are left");
+}
+
+#[tokio::test]
+async fn a_full_redis_takes_no_replay_and_can_be_relieved_of_letters() {
+    let program = Program::alone(1, &STOCKS).await;
+    publish(&program, b"nonsense").await;
+    program.drain().await;
+    let id = only_id(&program, &[]).await;
+    let full = redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("1mb").to_owned();
+    full.exec_async(&mut program.stack.connection().await).await.expect("Redis");
+    let refused = program.run(&["dead", "replay", &id]).await.exits(1);
+    assert!(refused.stderr.contains("OOM"), "{}", refused.stderr);
+    assert_eq!(only_id(&program, &["--replayed", "no"]).await, id, "nothing was noted");
+    program.run(&["dead", "discard", &id]).await.exits(0);
+    assert_eq!(program.dead_letters().await, 0);
 }
 
 #[tokio::test]

@@ -406,6 +406,15 @@ mod tests {
     }
 
     #[test]
+    fn ids_have_neighbours_up_to_their_ends() {
+        let id = |ms, seq| EntryId { ms, seq };
+        for (one, next) in [(id(5, 0), id(5, 1)), (id(5, u64::MAX), id(6, 0)), (id(0, 0), id(0, 1))] {
+            assert_eq!((one.successor(), next.predecessor()), (Some(next), Some(one)));
+        }
+        assert_eq!((id(u64::MAX, u64::MAX).successor(), id(0, 0).predecessor()), (None, None));
+    }
+
+    #[test]
     fn deep_json_is_refused_without_deep_recursion() {
         let mut body = br#"{"x":"#.to_vec();
         body.extend(std::iter::repeat_n(b'[', 100_000));

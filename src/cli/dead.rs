@@ -50,7 +50,7 @@ pub struct Which {
     /// Dead for less than this: 90s, 10m, 2h, 3d
     #[arg(long, value_name = "AGE", value_parser = parse_span)]
     pub newer_than: Option<TimeDelta>,
-    /// Only letters that were replayed, or only those that were not
+    /// Only letters that were replayed before, or that were not
     #[arg(long)]
     pub replayed: Option<YesNo>,
 }
@@ -69,12 +69,12 @@ impl Which {
     }
 }
 
-/// An answer.
+/// Which of two kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum YesNo {
-    /// It is so.
+    /// Those that were.
     Yes,
-    /// It is not so.
+    /// Those that were not.
     No,
 }
 
@@ -88,7 +88,7 @@ pub struct ListArgs {
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub limit: u32,
     /// Go on after this letter: the last one of the page before
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", conflicts_with = "ids")]
     pub after: Option<LetterId>,
 }
 

@@ -16,8 +16,9 @@ use crate::{
 pub(super) async fn show(backends: &Backends, code: &str, globals: &Globals) -> Result<Exit> {
     let store = backends.store(WorkerSettings::Report, 1)?;
     let Some(detail) = store::find_order(&store.pool(), code).await? else {
-        let message =
-            format!("Postgres has no order {code:?}; a message on its way or a dead letter is not in Postgres");
+        let message = format!(
+            "Postgres has no order {code:?}; a message on its way or a dead letter (orderstream dead list) is not in Postgres"
+        );
         return Err(Refusal::new(Exit::NotFound, message).into());
     };
     let timeline = timeline(&detail);

@@ -185,3 +185,21 @@ fn age(ms: u64) -> String {
         _ => format!("{} h", ms / 3_600_000),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dead_letters_near_their_bound_are_warned_of() {
+        let partition = |dead_letters| Partition {
+            partition: 0,
+            streams: Vec::new(),
+            dead_letters,
+            dead_letter_reasons: DeadLetterReasons::default(),
+        };
+        assert_eq!(warnings(&partition(799_999)), Vec::<String>::new());
+        let [warning] = warnings(&partition(800_000)).try_into().expect("one warning");
+        assert!(warning.contains("800,000") && warning.contains("orderstream dead export"), "{warning}");
+    }
+}

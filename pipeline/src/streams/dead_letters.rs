@@ -255,7 +255,8 @@ impl Redis {
     }
 
     /// Drops the oldest letters beyond `keep` ([`DEAD_LETTERS_MAX`]), and the marks of letters that are gone; how many
-    /// letters were dropped. Approximately, as Redis removes whole nodes: some hundred more may stay, never fewer.
+    /// letters were dropped. Approximately, as Redis removes whole nodes: some hundred more may stay, never fewer; and at
+    /// most some ten thousand a call.
     ///
     /// # Errors
     /// When Redis cannot be reached.

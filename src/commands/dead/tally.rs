@@ -85,8 +85,8 @@ impl Tally {
         }
         let counts: Vec<String> =
             self.outcomes.iter().map(|(outcome, count)| format!("{} {outcome}", thousands(*count))).collect();
+        let prefix = if self.dry_run && !counts.is_empty() { "This would be: " } else { "" };
         let counts = if counts.is_empty() { "no dead letters match".to_owned() } else { counts.join(", ") };
-        let prefix = if self.dry_run { "This would be: " } else { "" };
         let end = if self.interrupted { "; interrupted, run it again for the rest" } else { "" };
         let why = self.why.as_ref().map(|why| format!(" ({})", shown(why))).unwrap_or_default();
         output::text_line(&format!("{prefix}{counts}{why}{end}"))?;
