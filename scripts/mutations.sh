@@ -94,7 +94,7 @@ mutate "parked mark: the reconciler drives parked orders" pipeline/src/store/rec
     "AND NOT EXISTS (SELECT 1 FROM parked WHERE parked.order_id = o.id)" "" \
     $pipeline "--test reconciler" a_parked_order_is_left_alone_for_as_long_as_its_letter_is_there
 mutate "suspects: what killed its workers stays among its neighbours" pipeline/src/runner/worker.rs \
-    ".partition(|delivery| delivery.before >= self.limits.company())" ".partition(|_| false)" \
+    ".partition(|delivery| self.limits.is_suspect(delivery.before))" ".partition(|_| false)" \
     $program "--test guards" a_message_that_kills_its_workers_is_set_aside_alone
 mutate "counting: a lost reply is held against the message" pipeline/src/streams/take.lua \
     "if counted == '1' and deliveries < company then" "if deliveries < company then" \

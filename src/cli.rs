@@ -186,9 +186,9 @@ pub struct WorkerArgs {
     /// Seconds of silence after which another consumer takes over a worker's messages
     #[arg(long, default_value_t = 15, env = "ORDERSTREAM_CLAIM_IDLE", hide_env_values = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub claim_idle: u64,
-    /// How many consumers may fall silent with a message in hand before it becomes a dead letter; from the third on it is
-    /// processed alone
-    #[arg(long, default_value_t = 5, env = "ORDERSTREAM_ATTEMPTS_MAX", hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u64).range(3..=100))]
+    /// How many consumers may fall silent with a message in hand before it becomes a dead letter: two with a batch, two
+    /// with a part of it, the others with it alone
+    #[arg(long, default_value_t = 7, env = "ORDERSTREAM_ATTEMPTS_MAX", hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u64).range(5..=100))]
     pub attempts_max: u64,
     /// Seconds that Postgres may take for a batch before it is tried again on new connections
     #[arg(long, default_value_t = 60, env = "ORDERSTREAM_PROCESSING_LIMIT", hide_env_values = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3_600))]
@@ -217,7 +217,7 @@ impl WorkerArgs {
             workers: 1,
             batch: 1_000,
             claim_idle: 15,
-            attempts_max: 5,
+            attempts_max: 7,
             processing_limit: 60,
             reconcile_every: 5,
             drain_deadline: 20,

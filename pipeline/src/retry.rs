@@ -1,8 +1,13 @@
 //! How long to wait between tries, and what to say of it.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt::Display,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use tracing::{info, warn};
 
 /// 20 ms, doubling up to 1 s, and a jitter of up to as much again, for ever: what was away is noticed to be back within
 /// two seconds.
@@ -20,35 +25,85 @@ pub fn delays_up_to(longest: Duration) -> impl Iterator<Item = Duration> {
         .build()
 }
 
-/// A server that is away, or is not: said once when it goes and once when it is back, not at every try.
-pub struct Outage {
-    since: Option<Instant>,
+/// What a process has said of a server: once when it goes and once when it is back, not at every try, and not by every
+/// worker that notices.
+#[derive(Debug)]
+pub(crate) struct Server {
+    name: &'static str,
+    said: Mutex<Said>,
+}
+
+#[derive(Debug)]
+struct Said {
+    /// Since when the server is said to be away.
+    away_since: Option<Instant>,
+    last: Option<Instant>,
+}
+
+/// The server that keeps the truth.
+pub(crate) static POSTGRES: Server = Server::new("Postgres");
+
+/// The server that carries the work.
+pub(crate) static REDIS: Server = Server::new("Redis");
+
+/// No server, but waited for in the same way: events without a gap, which the relay needs.
+pub(crate) static EVENTS: Server = Server::new("The relay's reading of events");
+
+/// Of a server that comes and goes, nothing more is said within this time.
+const SILENCE: Duration = Duration::from_secs(1);
+
+impl Server {
+    const fn new(name: &'static str) -> Self {
+        Self { name, said: Mutex::new(Said { away_since: None, last: None }) }
+    }
+
+    fn is_away(&self, error: &dyn Display) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.away_since.is_none() && said.last.is_none_or(|last| last.elapsed() > SILENCE) {
+            warn!(%error, "{} failed; trying again until it is back", self.name);
+            said.away_since = Some(Instant::now());
+            said.last = Some(Instant::now());
+        }
+    }
+
+    fn is_back(&self) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(since) = said.away_since.take() {
+            info!(seconds = since.elapsed().as_secs(), "{} is back", self.name);
+            said.last = Some(Instant::now());
+        }
+    }
+}
+
+/// Tries of somebody to reach a server.
+pub(crate) struct Outage {
+    server: Option<&'static Server>,
     delays: Box<dyn Iterator<Item = Duration> + Send>,
 }
 
 impl Default for Outage {
     fn default() -> Self {
-        Self { since: None, delays: Box::new(delays()) }
+        Self { server: None, delays: Box::new(delays()) }
     }
 }
 
 impl Outage {
-    /// Another try failed; whether it is the first one, which is the one to report.
-    pub fn begins(&mut self) -> bool {
-        let first = self.since.is_none();
-        self.since.get_or_insert_with(Instant::now);
-        first
+    /// A try failed.
+    pub(crate) fn goes_on(&mut self, server: &'static Server, error: &dyn Display) {
+        server.is_away(error);
+        self.server = Some(server);
     }
 
     /// How long to wait before the next try.
-    pub fn delay(&mut self) -> Duration {
+    pub(crate) fn delay(&mut self) -> Duration {
         self.delays.next().unwrap_or_default()
     }
 
-    /// It is over: how long it lasted, if there was one.
-    pub fn ends(&mut self) -> Option<Duration> {
-        let since = self.since.take()?;
-        self.delays = Box::new(delays());
-        Some(since.elapsed())
+    /// A try succeeded.
+    pub(crate) fn is_over(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.is_back();
+            self.delays = Box::new(delays());
+        }
     }
 }

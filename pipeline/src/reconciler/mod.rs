@@ -21,10 +21,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
-use tracing::{info, warn};
 
 use crate::{
-    retry::Outage,
+    retry::{Outage, POSTGRES, REDIS},
     shutdown::Shutdown,
     store::{self, Store},
     streams::{self, Connection, Redis},
@@ -62,6 +61,16 @@ pub enum ReconcileError {
     Silence,
 }
 
+impl ReconcileError {
+    fn say(&self, outage: &mut Outage) {
+        match self {
+            Self::Store(error) => outage.goes_on(&POSTGRES, error),
+            Self::Silence => outage.goes_on(&POSTGRES, self),
+            Self::Streams(error) => outage.goes_on(&REDIS, error),
+        }
+    }
+}
+
 impl From<sqlx::Error> for ReconcileError {
     fn from(error: sqlx::Error) -> Self {
         Self::Store(error.into())
@@ -80,9 +89,7 @@ impl Reconciler {
         let mut outage = Outage::default();
         while !shutdown.has_begun() {
             let Err(error) = self.session(shutdown, &mut outage).await else { return };
-            if outage.begins() {
-                warn!(%error, "the reconciler lost a connection; connecting again until it is back");
-            }
+            error.say(&mut outage);
             shutdown.sleep(outage.delay()).await;
         }
     }
@@ -109,9 +116,7 @@ impl Reconciler {
         while !shutdown.has_begun() {
             let sweep = self.sweep((&mut postgres, &mut redis), Mode::Repair, &mut from, shutdown);
             let Some(found) = sweep.await? else { return Ok(()) };
-            if let Some(away) = outage.ends() {
-                info!(seconds = away.as_secs(), "the reconciler is at work again");
-            }
+            outage.is_over();
             rest = if found.is_nothing() { self.every } else { (rest * 2).min(REST_MAX).max(self.every) };
             shutdown.sleep(rest).await;
         }

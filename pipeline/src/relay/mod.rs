@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use sqlx::PgConnection;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use crate::{
-    retry::Outage,
+    retry::{EVENTS, Outage, POSTGRES, REDIS},
     shutdown::Shutdown,
     store::{self, Reconciliation, Store},
     streams::{self, Redis},
@@ -49,6 +49,16 @@ enum RelayError {
     Gap { after: i64, found: usize, expected: i64 },
 }
 
+impl RelayError {
+    fn say(&self, outage: &mut Outage) {
+        match self {
+            Self::Store(error) => outage.goes_on(&POSTGRES, error),
+            Self::Streams(error) => outage.goes_on(&REDIS, error),
+            Self::Gap { .. } => outage.goes_on(&EVENTS, self),
+        }
+    }
+}
+
 impl From<sqlx::Error> for RelayError {
     fn from(error: sqlx::Error) -> Self {
         Self::Store(error.into())
@@ -66,9 +76,7 @@ impl Relay {
         let mut outage = Outage::default();
         while !shutdown.has_begun() {
             let Err(error) = self.session(shutdown, &mut outage).await else { return };
-            if outage.begins() {
-                warn!(%error, "the relay lost a connection; connecting again until it is back");
-            }
+            error.say(&mut outage);
             shutdown.sleep(outage.delay()).await;
         }
     }
@@ -84,9 +92,7 @@ impl Relay {
         }
         let mut cursor = self.start(&mut postgres, &mut redis).await?;
         // Only now: a Redis that is loading its file accepts connections and nothing else.
-        if let Some(away) = outage.ends() {
-            info!(seconds = away.as_secs(), "the relay is at work again");
-        }
+        outage.is_over();
         while !shutdown.has_begun() {
             match self.step(&mut postgres, &mut redis, cursor).await? {
                 Step::Carried(to) => {

@@ -43,7 +43,7 @@ pub struct CountersSnapshot {
     pub retries: u64,
     /// Messages taken over from consumers that were idle too long.
     pub claimed: u64,
-    /// Messages processed alone, because consumers had fallen silent with them in hand.
+    /// Messages processed apart from others, because consumers had fallen silent with them in hand.
     pub suspected: u64,
     /// Entries that were deleted from the stream before they were processed.
     pub deleted: u64,
@@ -79,8 +79,8 @@ impl Counters {
         self.claimed.fetch_add(messages as u64, Relaxed);
     }
 
-    pub(super) fn suspected(&self) {
-        self.suspected.fetch_add(1, Relaxed);
+    pub(super) fn suspected(&self, messages: usize) {
+        self.suspected.fetch_add(messages as u64, Relaxed);
     }
 
     pub(super) fn deleted(&self, messages: usize) {

@@ -2,12 +2,13 @@
 //!
 //! - **permanent**: the message cannot be read, breaks a rule, or Postgres refuses its values: a dead letter at once;
 //! - **transient**: a server is away or in the way: again, for as long as it takes, and never counted;
-//! - **suspect**: consumers fall silent with the message in hand: alone, and set aside when that does not help.
+//! - **suspect**: consumers fall silent with the message in hand: in ever smaller groups, alone in the end, and set
+//!   aside when that does not help.
 
 use std::{ops::Range, panic::resume_unwind, sync::Arc, time::Instant};
 
 use futures::{FutureExt, future::BoxFuture};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::{
     batch::Batch,
@@ -16,7 +17,7 @@ use super::{
 use crate::{
     failpoint,
     message::{DeadReason, Entry},
-    retry::Outage,
+    retry::{Outage, POSTGRES},
     stage::{Ending, Stage},
     store::{self, ErrorKind},
     streams::{self, Consumer, Delivery},
@@ -32,16 +33,18 @@ impl<S: Stage + 'static> Worker<S> {
         self.hand_off(consumer, batch, started).await
     }
 
-    /// Processes an entry that is suspected of killing its workers; sets it aside when it has killed too many.
-    pub(super) async fn work_alone(&self, consumer: &mut Consumer, suspect: Delivery) -> Result<(), Stop> {
-        let (id, before) = (suspect.entry.id, suspect.before);
+    /// Processes suspects apart from the others; sets one aside that has killed too many.
+    pub(super) async fn work_apart(&self, consumer: &mut Consumer, suspects: Vec<Delivery>) -> Result<(), Stop> {
+        let Some(Delivery { entry, before }) = suspects.first() else { return Ok(()) };
+        let (id, before) = (entry.id, *before);
         if before < self.limits.attempts_max {
-            warn!(stage = %S::NAME, partition = self.partition, %id, attempt = before + 1, "consumers fell silent with this message: processing it alone");
-            consumer.count(&suspect).await?;
-            self.counters.suspected();
-            return self.work(consumer, vec![suspect]).await;
+            let messages = suspects.len();
+            warn!(stage = %S::NAME, partition = self.partition, %id, messages, attempt = before + 1, "consumers fell silent with these messages: processing them apart");
+            consumer.count(&suspects).await?;
+            self.counters.suspected(messages);
+            return self.work(consumer, suspects).await;
         }
-        let mut batch = Batch::<S::Message>::decode(vec![suspect]);
+        let mut batch = Batch::<S::Message>::decode(suspects);
         let started = self.counters.batch_started();
         let error = format!("{before} consumers fell silent with this message in hand, the last ones with it alone");
         let messages = batch.messages().len();
@@ -123,9 +126,7 @@ impl<S: Stage + 'static> Worker<S> {
         loop {
             let error = match self.in_time(consumer, batch.deliveries(), attempt()).await {
                 Ok(answer) => {
-                    if let Some(away) = outage.ends() {
-                        info!(stage = %S::NAME, partition = self.partition, seconds = away.as_secs(), "Postgres is back");
-                    }
+                    outage.is_over();
                     return Ok(Ok(answer));
                 }
                 Err(error) => error,
@@ -134,10 +135,7 @@ impl<S: Stage + 'static> Worker<S> {
             match error.kind() {
                 ErrorKind::Values => return Ok(Err(error.to_string())),
                 ErrorKind::Contention => debug!(stage = %S::NAME, %error, "another transaction was in the way"),
-                ErrorKind::Unavailable if outage.begins() => {
-                    warn!(stage = %S::NAME, partition = self.partition, %error, "Postgres failed; trying again until it is back");
-                }
-                ErrorKind::Unavailable => {}
+                ErrorKind::Unavailable => outage.goes_on(&POSTGRES, &error),
             }
             if !self.shutdown.sleep(outage.delay().min(self.limits.claim_idle / 3)).await {
                 consumer.hand_back(batch.deliveries()).await?;

@@ -2,16 +2,20 @@
 //! [`work`](super::work) is what becomes of a batch.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use tracing::{error, info, warn};
 
-use super::{Counters, limits::Limits};
+use super::{
+    Counters,
+    limits::{COMPANY, Limits},
+};
 use crate::{
     message::EntryId,
-    retry::Outage,
+    retry::{Outage, REDIS},
     shutdown::Shutdown,
     stage::Stage,
     streams::{Connection, Consumer, DEAD_LETTERS_MAX, Delivery, Error, Redis, Whose},
@@ -65,10 +69,7 @@ impl<S: Stage + 'static> Worker<S> {
         while !self.shutdown.has_begun() {
             match self.session(&mut outage, &mut silenced).await {
                 Ok(()) | Err(Stop::Shutdown) => return,
-                Err(Stop::Streams(error)) if outage.begins() => {
-                    warn!(stage = %S::NAME, partition = self.partition, %error, "Redis failed; trying again until it is back");
-                }
-                Err(Stop::Streams(_)) => {}
+                Err(Stop::Streams(error)) => outage.goes_on(&REDIS, &error),
             }
             self.shutdown.sleep(outage.delay()).await;
         }
@@ -97,9 +98,7 @@ impl<S: Stage + 'static> Worker<S> {
                 self.take_over(&mut consumer, &mut claims).await?;
             }
             let deliveries = consumer.read_new(count, self.limits.block).await?;
-            if let Some(away) = outage.ends() {
-                info!(stage = %S::NAME, partition = self.partition, seconds = away.as_secs(), "Redis is back");
-            }
+            outage.is_over();
             if !deliveries.is_empty() {
                 count = self.next_count(&deliveries);
                 self.handle(&mut consumer, deliveries).await?;
@@ -138,7 +137,7 @@ impl<S: Stage + 'static> Worker<S> {
     async fn finish_own(&self, consumer: &mut Consumer, silenced: bool) -> Result<(), Stop> {
         let mut after = EntryId::default();
         loop {
-            let own = consumer.take(Whose::Own { silenced }, after, self.take_count(), self.limits.company()).await?;
+            let own = consumer.take(Whose::Own { silenced }, after, self.take_count(), COMPANY).await?;
             if !own.deliveries.is_empty() {
                 self.handle(consumer, own.deliveries).await?;
             }
@@ -152,7 +151,7 @@ impl<S: Stage + 'static> Worker<S> {
     /// Takes over what others left behind, one bounded round at a time, and removes consumers that have left.
     async fn take_over(&self, consumer: &mut Consumer, claims: &mut Claims) -> Result<(), Stop> {
         let idle = Whose::Idle(self.limits.claim_idle);
-        let taken = consumer.take(idle, claims.after, self.take_count(), self.limits.company()).await?;
+        let taken = consumer.take(idle, claims.after, self.take_count(), COMPANY).await?;
         if claims.next(taken.next) {
             consumer.forget_silent(FORGET_IDLE_MIN.max(self.limits.claim_idle * 4)).await?;
         }
@@ -164,28 +163,35 @@ impl<S: Stage + 'static> Worker<S> {
         self.handle(consumer, taken.deliveries).await
     }
 
-    /// Works on what was delivered. What nobody is known to have died of is one batch. An entry that two consumers fell
-    /// silent with is suspected of having killed them: it is processed alone, so that it takes no neighbours with it,
-    /// and set aside when it has killed too often.
+    /// Works on what was delivered. What nobody is known to have died of is one batch. Entries that two consumers fell
+    /// silent with are suspected of having killed them: they are processed in smaller and smaller groups, alone in the
+    /// end, so that the one that kills is found and the others go on. It is set aside when it has killed too often.
     async fn handle(&self, consumer: &mut Consumer, deliveries: Vec<Delivery>) -> Result<(), Stop> {
         let deleted = deliveries.iter().filter(|delivery| delivery.entry.fields.is_empty()).count();
         if deleted > 0 {
             self.counters.deleted(deleted);
             error!(stage = %S::NAME, partition = self.partition, messages = deleted, "entries were deleted from the stream before they were processed: see the dead letters");
         }
-        let (mut suspects, company): (Vec<_>, Vec<_>) =
-            deliveries.into_iter().partition(|delivery| delivery.before >= self.limits.company());
+        let (suspects, company): (Vec<_>, Vec<_>) =
+            deliveries.into_iter().partition(|delivery| self.limits.is_suspect(delivery.before));
         if !company.is_empty() {
             self.work(consumer, company).await?;
         }
-        suspects.reverse();
-        while let Some(suspect) = suspects.pop() {
+        let mut rest = VecDeque::from(suspects);
+        let mut fresh = Instant::now();
+        while let Some(first) = rest.front() {
             if self.shutdown.has_begun() {
-                suspects.push(suspect);
-                consumer.hand_back(&suspects).await?;
+                consumer.hand_back(rest.make_contiguous()).await?;
                 return Err(Stop::Shutdown);
             }
-            self.work_alone(consumer, suspect).await?;
+            let before = first.before;
+            let alike = rest.iter().take_while(|suspect| suspect.before == before).count();
+            let group: Vec<_> = rest.drain(..alike.min(self.limits.group_len(before))).collect();
+            self.work_apart(consumer, group).await?;
+            if fresh.elapsed() > self.limits.claim_idle / 3 {
+                consumer.keep_fresh(rest.make_contiguous()).await?;
+                fresh = Instant::now();
+            }
         }
         Ok(())
     }

@@ -136,7 +136,7 @@ impl Consumer {
     }
 
     /// Takes up to `count` entries after `after` that were delivered and never acknowledged. Up to `company` times an
-    /// entry is taken together with others; after that it must be processed alone, and [counted](Self::count).
+    /// entry is taken as one of a batch; after that it must be processed apart, and [counted](Self::count).
     ///
     /// # Errors
     /// As [`Consumer::read_new`].
@@ -156,14 +156,18 @@ impl Consumer {
         Ok(Taken { deliveries: deliveries.collect::<Result<_, Error>>()?, next: reply::id(COMMAND, &next)? })
     }
 
-    /// Counts a delivery of an entry that is about to be processed alone.
+    /// Counts a delivery of entries that are about to be processed apart from others.
     ///
     /// # Errors
     /// As [`Consumer::read_new`].
-    pub async fn count(&mut self, delivery: &Delivery) -> Result<(), Error> {
-        let mut command = self.claim_command(Duration::ZERO);
-        command.arg(delivery.entry.id.to_string()).arg("RETRYCOUNT").arg(delivery.before + 1).arg("JUSTID");
-        Ok(command.exec_async(&mut self.connection).await?)
+    pub async fn count(&mut self, deliveries: &[Delivery]) -> Result<(), Error> {
+        let mut pipeline = redis::Pipeline::with_capacity(deliveries.len());
+        for delivery in deliveries.iter() {
+            let mut command = self.claim_command(Duration::ZERO);
+            command.arg(delivery.entry.id.to_string()).arg("RETRYCOUNT").arg(delivery.before + 1).arg("JUSTID");
+            pipeline.add_command(command);
+        }
+        Ok(pipeline.exec_async(&mut self.connection).await?)
     }
 
     /// Gives entries back untouched: whoever looks next takes them over at once, and this delivery does not count.

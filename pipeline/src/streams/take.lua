@@ -4,7 +4,7 @@
 --
 -- Deliveries are counted here and not by Redis, which counts every look at a consumer's own entries. A count is a
 -- number of times that somebody fell silent with the entry in hand. Once it has reached `company`, taking the entry
--- does not raise it any more: whoever took it counts again when the entry's turn comes to be processed alone
+-- does not raise it any more: whoever took it counts again when the entry's turn comes to be processed apart
 -- (Consumer::count), so that those that wait behind it are not blamed if it kills.
 --
 -- An entry that was deleted from the stream is returned without fields and stays as it is: XAUTOCLAIM, and XCLAIM, too,
