@@ -109,6 +109,18 @@ impl Ledger {
         Ok(sqlx::query_scalar("SELECT last_seq FROM event_counter").fetch_one(&mut self.connection).await?)
     }
 
+    /// Which of these codes are known.
+    pub(crate) async fn known(&mut self, codes: &[String]) -> Result<Vec<String>> {
+        let known = "SELECT code FROM orders WHERE code = ANY($1)";
+        Ok(sqlx::query_scalar(known).bind(codes).fetch_all(&mut self.connection).await?)
+    }
+
+    /// Connections to the database, this one included.
+    pub(crate) async fn connections(&mut self) -> Result<u64> {
+        let count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()";
+        Ok(u64::try_from(sqlx::query_scalar::<_, i64>(count).fetch_one(&mut self.connection).await?)?)
+    }
+
     /// Ends every other connection to the database.
     pub(crate) async fn terminate_others(&mut self) -> Result<()> {
         let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity

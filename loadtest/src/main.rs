@@ -31,6 +31,8 @@ enum Command {
     Throughput(throughput::Options),
     /// Kill workers, Redis and Postgres during an import, and prove that nothing was lost.
     Kills(faults::kills::Options),
+    /// Load at half of the measured speed and random faults of all kinds, for a long time.
+    Soak(faults::soak::Options),
 }
 
 // One thread: the generator shares the machine with what it measures, and must not wake a second core for itself.
@@ -39,6 +41,7 @@ async fn main() -> ExitCode {
     let ending = match Cli::parse().command {
         Command::Throughput(options) => throughput::run(&options).await,
         Command::Kills(options) => faults::kills::run(&options).await,
+        Command::Soak(options) => faults::soak::run(&options).await,
     };
     match ending {
         Ok(ending) => ending.exit_code(),

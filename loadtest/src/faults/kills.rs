@@ -19,6 +19,7 @@ use super::{
     importer::{Importer, Imports},
     kinds::{Injector, Kind},
     model::Model,
+    poison::{self, Poisoned},
     proof::Proof,
     report::{Report, Verdict},
     schedule::{self, Planned},
@@ -52,6 +53,9 @@ pub(crate) struct Options {
     /// Stop Postgres for so many seconds, once
     #[arg(long, value_name = "SECONDS")]
     postgres_away: Option<u64>,
+    /// First send a message that kills whoever works on it; needs a program built with --features failpoints
+    #[arg(long)]
+    poison: bool,
     /// Milliseconds between two faults, on average
     #[arg(long, default_value_t = 1_000)]
     gap_ms: u64,
@@ -91,6 +95,11 @@ async fn drive(options: &Options) -> Result<Ending> {
         model: Model::default(),
         imports: Imports::default(),
     };
+    let poison = match options.poison {
+        true => Some(poison::run(&field, &options.workers, &mut importer.model).await?),
+        false => None,
+    };
+    let dead_letters = if options.poison { Poisoned::expected_dead_letters() } else { BTreeMap::new() };
     eprintln!("writing {} rows", options.rows);
     let file = importer.prepare().await?;
     let plan = options.plan();
@@ -124,32 +133,28 @@ async fn drive(options: &Options) -> Result<Ending> {
         }
     };
     let proof = Proof::take(&program, &urls, &importer.model, last_fault).await?;
-    let log = supervisor.log().to_owned();
     let workers = supervisor.stop().await?;
     verdict.imports(&importer.imports);
     verdict.workers(&workers);
     verdict.outages(&outages);
-    verdict.proof(&proof, &BTreeMap::new());
+    verdict.proof(&proof, &dead_letters);
     let report = Report {
         seed: options.seed,
         seconds: started.elapsed().as_secs_f64(),
         faults: tallies.into_iter().collect(),
         outages,
         workers,
+        poison,
         imports: Some(importer.imports),
+        sent: None,
+        samples: None,
         unsettled_at_last_fault: (proof.orders as i64 - settled_then).max(0),
         proof,
         wrong: verdict.into_wrong(),
     };
     report.print(options.json)?;
-    if !report.wrong.is_empty()
-        && let Some(folder) = &options.keep_logs
-    {
-        std::fs::create_dir_all(folder)?;
-        for log in [log, field.servers.path("redis.log"), field.servers.path("postgres.log")] {
-            let name = log.file_name().context("a log has a name")?;
-            std::fs::copy(&log, folder.join(name))?;
-        }
+    if let Some(folder) = options.keep_logs.as_ref().filter(|_| !report.wrong.is_empty()) {
+        field.servers.keep_logs(folder).with_context(|| folder.display().to_string())?;
     }
     Ok(report.ending())
 }

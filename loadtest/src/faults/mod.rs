@@ -5,13 +5,17 @@ mod drain;
 mod importer;
 mod kinds;
 mod model;
+mod poison;
+mod producer;
 mod proof;
 mod report;
+mod samples;
 mod schedule;
 mod servers;
 mod supervisor;
 
 pub(crate) mod kills;
+pub(crate) mod soak;
 
 use std::path::PathBuf;
 

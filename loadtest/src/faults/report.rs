@@ -9,7 +9,10 @@ use super::{
     control::STAGES,
     importer::Imports,
     kinds::{Kind, Outage, Tally},
+    poison::Poisoned,
+    producer::Sent,
     proof::Proof,
+    samples::Samples,
     supervisor::Seen,
 };
 use crate::ending::Ending;
@@ -28,10 +31,16 @@ pub(super) struct Report {
     pub(super) faults: Vec<(Kind, Tally)>,
     /// Long outages.
     pub(super) outages: Vec<Outage>,
+    /// What a message did that kills whoever works on it.
+    pub(super) poison: Option<Poisoned>,
     /// What was seen of the workers.
     pub(super) workers: Seen,
     /// What the imports came to, where orders were imported.
     pub(super) imports: Option<Imports>,
+    /// What was sent to the stream, where it was.
+    pub(super) sent: Option<Sent>,
+    /// Memory, streams and connections over time.
+    pub(super) samples: Option<Samples>,
     /// Orders of the whole run that were not settled when the last fault was over.
     pub(super) unsettled_at_last_fault: i64,
     /// The state of the books.
@@ -132,6 +141,20 @@ impl fmt::Display for Report {
                 None => writeln!(f, "next settled order   none")?,
             }
         }
+        if let Some(Poisoned { rate_before, seconds, rate_after, killed, dead_letters }) = &self.poison {
+            writeln!(
+                f,
+                "poison               killed {killed} processes, set aside after {seconds:.1} s as {dead_letters:?}"
+            )?;
+            writeln!(
+                f,
+                "throughput           {rate_before:.0} orders/s before it, {rate_after:.0} after it: {:.2}",
+                rate_after / rate_before
+            )?;
+        }
+        if let Some(samples) = &self.samples {
+            writeln!(f, "{samples}")?;
+        }
         let Seen { starts, ended_by_themselves, taken_over, .. } = &self.workers;
         writeln!(f, "starts of run        {starts}")?;
         for (end, count) in ended_by_themselves {
@@ -143,6 +166,12 @@ impl fmt::Display for Report {
             writeln!(f, "imported             {rows} rows, {orders} orders of {files} files in {seconds:.1} s")?;
             writeln!(f, "imports failed       {failed}")?;
             writeln!(f, "published again      {republished} orders")?;
+        }
+        if let Some(Sent { orders, twice, again, rate }) = self.sent {
+            writeln!(
+                f,
+                "sent                 {orders} orders, {rate:.0} a second, {twice} of them twice, {again} again"
+            )?;
         }
         let proof = &self.proof;
         writeln!(f, "at the last fault    {} orders were not settled", self.unsettled_at_last_fault)?;

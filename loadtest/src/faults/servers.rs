@@ -169,6 +169,20 @@ impl Servers {
         Ok(())
     }
 
+    /// Copies all logs to a folder.
+    pub(super) fn keep_logs(&self, folder: &Path) -> Result<()> {
+        fs::create_dir_all(folder)?;
+        for entry in fs::read_dir(self.folder.path())? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "log")
+                && let Some(name) = path.file_name()
+            {
+                fs::copy(&path, folder.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
     async fn create_cluster(&self) -> Result<()> {
         let output = self
             .guarded(&find("initdb")?)

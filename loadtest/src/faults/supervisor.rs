@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::Write,
-    path::{Path, PathBuf},
+    path::Path,
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -64,7 +64,6 @@ pub(super) struct Supervisor {
     shared: Arc<Mutex<Shared>>,
     // Aborted when dropped, and the processes are killed with them.
     slots: JoinSet<()>,
-    log: PathBuf,
 }
 
 /// What every process is started with.
@@ -97,12 +96,7 @@ impl Supervisor {
                 }
             });
         }
-        Ok(Self { shared, slots, log: log.to_owned() })
-    }
-
-    /// Where the processes log.
-    pub(super) fn log(&self) -> &Path {
-        &self.log
+        Ok(Self { shared, slots })
     }
 
     /// The processes that run.
