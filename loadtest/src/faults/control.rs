@@ -103,21 +103,25 @@ impl Control {
         Ok(gauges)
     }
 
-    /// How many entries each consumer of a stage holds, by the consumer's name.
-    pub(super) async fn held(&mut self, stage: usize) -> Result<Vec<(String, u64)>> {
-        let (group, key) = STAGES[stage];
-        let consumers = self.maps("XINFO", &["CONSUMERS", key, group]).await?;
-        Ok(consumers.iter().map(|consumer| (text(consumer, "name"), number(consumer, "pending"))).collect())
-    }
-
     /// How many entries the process holds, by stage.
     pub(super) async fn held_by(&mut self, process: u32) -> Result<[u64; 3]> {
         let mut held = [0; 3];
-        for (stage, sum) in held.iter_mut().enumerate() {
-            let consumers = self.held(stage).await?;
-            *sum = consumers.iter().filter(|(name, _)| is_of(name, process)).map(|(_, pending)| pending).sum();
+        for (stage, pending) in held.iter_mut().enumerate() {
+            *pending = self.pending(process, stage).await?;
         }
         Ok(held)
+    }
+
+    /// Whether the process holds entries of a stage.
+    pub(super) async fn holds(&mut self, process: u32, stage: usize) -> Result<bool> {
+        Ok(self.pending(process, stage).await? > 0)
+    }
+
+    async fn pending(&mut self, process: u32, stage: usize) -> Result<u64> {
+        let (group, key) = STAGES[stage];
+        let consumers = self.maps("XINFO", &["CONSUMERS", key, group]).await?;
+        let mine = consumers.iter().filter(|consumer| is_of(&text(consumer, "name"), process));
+        Ok(mine.map(|consumer| number(consumer, "pending")).sum())
     }
 
     /// Dead letters by reason.

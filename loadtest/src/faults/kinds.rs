@@ -210,14 +210,12 @@ impl Injector<'_> {
         let stage = self.rng.random_range(0..STAGES.len());
         let mut process = self.some_process().await?;
         let deadline = Instant::now() + AIM_PATIENCE;
-        while Instant::now() < deadline {
-            if self.control.held_by(process).await.is_ok_and(|held| held[stage] > 0) {
-                break;
-            }
+        // Asked without a pause: a batch may be in hand for a few milliseconds only.
+        while Instant::now() < deadline && !self.control.holds(process, stage).await.unwrap_or(false) {
             if !self.supervisor.processes().contains(&process) {
                 process = self.some_process().await?;
             }
-            sleep(AIM_POLL).await;
+            tokio::task::yield_now().await;
         }
         self.supervisor.signal(process, Signal::SIGKILL)?;
         self.control.held_by(process).await
