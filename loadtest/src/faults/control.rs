@@ -69,6 +69,11 @@ impl Control {
         Ok(answer)
     }
 
+    /// The server was started anew: a connection to the one before would keep the next command waiting.
+    pub(super) fn forget(&mut self) {
+        self.client = None;
+    }
+
     async fn connect(&self) -> Result<Client> {
         let client = stream::client(&self.url)?;
         let connected = tokio::time::timeout(PATIENCE, client.init()).await;

@@ -155,6 +155,7 @@ impl Injector<'_> {
                 self.servers.kill_redis().await?;
                 self.away().await;
                 self.servers.start_redis().await?;
+                self.control.forget();
                 Ok(held)
             }
             Kind::PostgresKill => {

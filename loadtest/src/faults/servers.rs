@@ -43,7 +43,8 @@ const REDIS_SETTINGS: &[&str] = &[
     "--appendonly yes",
     "--appendfsync everysec",
     "--maxmemory-policy noeviction",
-    "--auto-aof-rewrite-min-size 256mb",
+    // Small, so that a start does not take long and rewrites are hit, too.
+    "--auto-aof-rewrite-min-size 32mb",
     "--unixsocketperm 777",
 ];
 
