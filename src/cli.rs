@@ -1,5 +1,7 @@
 //! The command line: every flag with its default and its variable.
 
+pub mod operate;
+
 use std::path::PathBuf;
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -63,6 +65,12 @@ pub enum Command {
     Leaderboard(LeaderboardArgs),
     /// Show streams, consumer groups, lag and consumers
     Status,
+    /// Pause stages, or show what is paused
+    Pause(operate::PauseArgs),
+    /// Let paused stages go on
+    Resume(operate::ResumeArgs),
+    /// Give orders a new message whose message Redis has lost
+    Reconcile(operate::ReconcileArgs),
     /// Prove from SQL and Redis that the books balance
     Audit,
     /// Bring the database schema up to this version
@@ -141,8 +149,14 @@ pub struct PaymentArgs {
 /// `orderstream run`
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Only these stages, separated by commas; `relay` is the one that carries events to KPIs and leaderboards
-    #[arg(long, value_delimiter = ',', default_value = "reservation,payment,settlement,relay", value_name = "STAGES")]
+    /// Only these, separated by commas: stages, `relay` (carries events to KPIs and leaderboards), `reconciler` (repairs
+    /// what Redis lost)
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "reservation,payment,settlement,relay,reconciler",
+        value_name = "STAGES"
+    )]
     pub stages: Vec<Role>,
     /// Return when nothing is left to do: for scripts and cron
     #[arg(long)]
@@ -164,6 +178,16 @@ pub struct WorkerArgs {
     /// Seconds of silence after which another consumer takes over a worker's messages
     #[arg(long, default_value_t = 15, env = "ORDERSTREAM_CLAIM_IDLE", hide_env_values = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub claim_idle: u64,
+    /// How many consumers may fall silent with a message in hand before it becomes a dead letter; from the third on it is
+    /// processed alone
+    #[arg(long, default_value_t = 5, env = "ORDERSTREAM_ATTEMPTS_MAX", hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u64).range(3..=100))]
+    pub attempts_max: u64,
+    /// Seconds that Postgres may take for a batch before it is tried again on new connections
+    #[arg(long, default_value_t = 60, env = "ORDERSTREAM_PROCESSING_LIMIT", hide_env_values = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub processing_limit: u64,
+    /// Seconds between two sweeps of the reconciler
+    #[arg(long, default_value_t = 5, env = "ORDERSTREAM_RECONCILE_EVERY", hide_env_values = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub reconcile_every: u64,
     /// Seconds that a stop may take for the batches in hand
     #[arg(
         long,
@@ -181,7 +205,16 @@ pub struct WorkerArgs {
 impl WorkerArgs {
     /// The defaults of the flags, with this gateway.
     pub fn with(payment: &PaymentArgs) -> Self {
-        Self { workers: 1, batch: 1_000, claim_idle: 15, drain_deadline: 20, payment: payment.clone() }
+        Self {
+            workers: 1,
+            batch: 1_000,
+            claim_idle: 15,
+            attempts_max: 5,
+            processing_limit: 60,
+            reconcile_every: 5,
+            drain_deadline: 20,
+            payment: payment.clone(),
+        }
     }
 }
 
@@ -196,11 +229,14 @@ pub enum Role {
     Settlement,
     /// KPIs, leaderboards, events.
     Relay,
+    /// New messages for orders whose message is lost.
+    Reconciler,
 }
 
 impl Role {
     /// Everything that there is to run.
-    pub const ALL: &'static [Self] = &[Self::Reservation, Self::Payment, Self::Settlement, Self::Relay];
+    pub const ALL: &'static [Self] =
+        &[Self::Reservation, Self::Payment, Self::Settlement, Self::Relay, Self::Reconciler];
 
     /// The stage, if it is one.
     pub fn stage(self) -> Option<StageName> {
@@ -208,7 +244,7 @@ impl Role {
             Self::Reservation => Some(StageName::Reservation),
             Self::Payment => Some(StageName::Payment),
             Self::Settlement => Some(StageName::Settlement),
-            Self::Relay => None,
+            Self::Relay | Self::Reconciler => None,
         }
     }
 }

@@ -6,6 +6,7 @@ use clap::Parser;
 use orderstream::{cli::Cli, commands, exit};
 
 fn main() -> ExitCode {
+    pipeline::failpoint::setup();
     let cli = Cli::parse();
     exit::report(commands::run(cli))
 }

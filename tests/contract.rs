@@ -267,8 +267,18 @@ async fn what_can_never_succeed_becomes_a_dead_letter_and_its_neighbours_go_on()
         let kept = original.len().min(1_000);
         assert_eq!(letter[..kept], original[..kept], "untouched: {shown:?}");
         let names: Vec<&[u8]> = letter[kept..].iter().map(|(name, _)| name.as_slice()).collect();
-        let ours = ["reason", "error", "stage", "source_stream", "source_id", "first_at", "last_at", "fields_cut"];
-        let ours = if kept == original.len() { &ours[..7] } else { &ours[..] };
+        let ours = [
+            "reason",
+            "error",
+            "stage",
+            "source_stream",
+            "source_id",
+            "deliveries",
+            "first_at",
+            "last_at",
+            "fields_cut",
+        ];
+        let ours = if kept == original.len() { &ours[..8] } else { &ours[..] };
         assert_eq!(names, ours.iter().map(|name| name.as_bytes()).collect::<Vec<_>>(), "{shown:?}");
         assert_eq!(field(letter, "reason"), *reason, "{shown:?}");
         assert!(!field(letter, "error").is_empty(), "{shown:?}");
@@ -361,7 +371,7 @@ async fn the_same_order_twice_has_one_effect_and_another_under_its_code_is_a_con
     assert!(dead.values().all(|letter| field(letter, "reason") == "conflict"));
     assert_eq!(foreign.events().await.len(), 1);
     let left: Vec<i64> = sqlx::query_scalar("SELECT stock FROM products ORDER BY id")
-        .fetch_all(program.stack.reports.pool())
+        .fetch_all(&program.stack.reports.pool())
         .await
         .expect("stock");
     assert_eq!(left, [98, 99]);

@@ -230,7 +230,7 @@ async fn of_an_odd_file_all_but_the_bad_orders_is_imported() {
         let known: Vec<String> =
             sqlx::query_scalar("SELECT code FROM orders WHERE code LIKE '%-' || $1::text ORDER BY code")
                 .bind(nth.to_string())
-                .fetch_all(program.stack.reports.pool())
+                .fetch_all(&program.stack.reports.pool())
                 .await
                 .expect("orders");
         assert_eq!(known, accepted.iter().map(|code| shift(code)).collect::<Vec<_>>(), "{name}");
@@ -287,7 +287,7 @@ async fn a_file_that_cannot_be_read_fails_with_its_name_and_changes_nothing() {
     }
     assert_eq!(program.stack.value::<i64>("SELECT count(*) FROM orders").await, 0);
     let statuses: Vec<String> = sqlx::query_scalar("SELECT DISTINCT status FROM imports")
-        .fetch_all(program.stack.reports.pool())
+        .fetch_all(&program.stack.reports.pool())
         .await
         .expect("imports");
     assert_eq!(statuses, ["failed"]);

@@ -9,6 +9,7 @@
 //! | the money is asked for | [`stage::Payment`], [`gateway`] |
 //! | stock leaves, or is free again | [`stage::Settlement`] |
 //! | KPIs and leaderboards follow | [`relay`] |
+//! | what Redis lost is emitted again | [`reconciler`] |
 //! | somebody checks | [`audit`] |
 //!
 //! Imports point one way: `runner` → `stage`, `streams`; `stage` → `store`, `domain`, `message`; `domain` → nothing.
@@ -16,10 +17,12 @@
 
 pub mod audit;
 pub mod domain;
+pub mod failpoint;
 pub mod gateway;
 pub mod message;
+pub mod reconciler;
 pub mod relay;
-mod retry;
+pub mod retry;
 pub mod runner;
 pub mod shutdown;
 pub mod stage;

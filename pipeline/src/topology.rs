@@ -115,6 +115,11 @@ impl Keyspace {
         self.board("cursor")
     }
 
+    /// What that event was, so that a Postgres with another history is noticed: `orderstream:{board}:cursor:event`.
+    pub fn cursor_event(&self) -> String {
+        self.board("cursor:event")
+    }
+
     /// The figures of one UTC day: `orderstream:{board}:kpi:2026-11-22`.
     pub fn kpi(&self, day: NaiveDate) -> String {
         self.board(&format!("kpi:{day}"))

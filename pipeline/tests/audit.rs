@@ -128,7 +128,7 @@ async fn the_fixture_has_orders_of_every_end() {
     let stack = books().await;
     let ends: Vec<String> =
         sqlx::query_scalar("SELECT DISTINCT concat_ws(' ', status, failure_reason) FROM orders ORDER BY 1")
-            .fetch_all(stack.reports.pool())
+            .fetch_all(&stack.reports.pool())
             .await
             .expect("orders");
     let expected = [

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use harness::{Stack, order, orders};
 use pipeline::{
-    message::{BODY, Entry, EntryId, encode_order},
-    streams::{Consumer, HandOff, HandOffCounts, Publisher},
+    message::{BODY, EntryId, encode_order},
+    streams::{Consumer, Delivery, HandOff, HandOffCounts, Publisher, Whose},
     topology::StageName,
 };
 use redis::aio::MultiplexedConnection;
@@ -18,7 +18,7 @@ async fn reader(stack: &Stack, name: &str, codes: &[&str]) -> (Consumer, Vec<Ent
     let mut consumer = Consumer::join(&stack.redis, StageName::Reservation, 0, name).await.expect("Redis");
     let entries = consumer.read_new(1_000, Duration::from_millis(1)).await.expect("entries");
     assert_eq!(entries.len(), codes.len());
-    (consumer, entries.into_iter().map(|entry| entry.id).collect())
+    (consumer, entries.into_iter().map(|delivery| delivery.entry.id).collect())
 }
 
 fn on_to_payment(ids: &[EntryId]) -> Vec<(EntryId, HandOff)> {
@@ -60,8 +60,10 @@ async fn only_the_owner_of_an_entry_can_bury_it() {
     let mut redis = stack.connection().await;
     let (mut slow, ids) = reader(&stack, "slow", &["A", "B"]).await;
     let mut fast = Consumer::join(&stack.redis, StageName::Reservation, 0, "fast").await.expect("Redis");
-    assert_eq!(fast.claim(Duration::ZERO, "0-0", 1).await.expect("claimed").entries.len(), 1);
-    let dead = || ids.iter().map(|id| (*id, HandOff::Dead { fields: vec![(b"reason".to_vec(), b"x".to_vec())] }));
+    let taken = fast.take(Whose::Idle(Duration::ZERO), EntryId::default(), 1, 2).await.expect("taken");
+    assert_eq!(taken.deliveries.len(), 1);
+    let letter = || HandOff::Dead { fields: vec![(b"reason".to_vec(), b"x".to_vec())], owned: true };
+    let dead = || ids.iter().map(|id| (*id, letter()));
     let done = slow.hand_off(dead().collect()).await.expect("handed off");
     assert_eq!(done, HandOffCounts { handed: 1, already: 1 }, "A is the fast one's");
     assert_eq!(stack.redis.dead_letters(&mut redis, 0).await.expect("Redis"), 1);
@@ -126,7 +128,7 @@ async fn trimming_leaves_what_any_group_has_not_acknowledged() {
         left.len()
     };
     // Our group has acknowledged all but one in the middle; the other has read nothing.
-    let done = |range: &[Entry]| range.iter().map(|entry| (entry.id, HandOff::Done)).collect::<Vec<_>>();
+    let done = |range: &[Delivery]| range.iter().map(|it| (it.entry.id, HandOff::Done)).collect::<Vec<_>>();
     consumer.hand_off(done(&read[..1_200])).await.expect("handed off");
     consumer.hand_off(done(&read[1_201..])).await.expect("handed off");
     assert_eq!(kept_from(&mut redis, &mut consumer, 0).await, 2_000);
@@ -171,6 +173,6 @@ async fn the_largest_id_that_redis_can_have_does_not_stop_a_worker() {
     let mut add = redis::cmd("XADD");
     add.arg(&source).arg("5-18446744073709551615").arg("n").arg(1).exec_async(&mut redis).await.expect("added");
     let entries = consumer.read_new(1_000, Duration::from_millis(1)).await.expect("entries");
-    consumer.hand_off(vec![(entries[0].id, HandOff::Done)]).await.expect("handed off");
+    consumer.hand_off(vec![(entries[0].entry.id, HandOff::Done)]).await.expect("handed off");
     consumer.trim().await.expect("trimmed");
 }

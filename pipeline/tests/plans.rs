@@ -92,7 +92,7 @@ async fn the_plans_of_workers_find_rows_by_key_even_when_made_while_tables_are_e
     let mut seen = 0;
     for (who, store) in [("reservation", reserving), ("payment", paying), ("settlement", settling), ("relay", relaying)]
     {
-        for (statement, plan) in plans(store.pool()).await {
+        for (statement, plan) in plans(&store.pool()).await {
             seen += 1;
             let found = faults(&plan);
             assert!(found.is_empty(), "{who}: {found:?} in\n{statement}\n{}", plan.join("\n"));

@@ -47,7 +47,7 @@ async fn books(stack: &Stack) -> Vec<String> {
         "SELECT c::text FROM event_counter c",
     ] {
         let statement = AssertSqlSafe(format!("{table} ORDER BY 1"));
-        rows.extend(sqlx::query_scalar::<_, String>(statement).fetch_all(stack.reports.pool()).await.expect("rows"));
+        rows.extend(sqlx::query_scalar::<_, String>(statement).fetch_all(&stack.reports.pool()).await.expect("rows"));
     }
     rows
 }
@@ -105,7 +105,8 @@ async fn after_a_lost_hand_off_the_next_delivery_makes_up_for_it() {
     let mut redis = stack.connection().await;
     let stage_reads = async |stage: StageName| -> Vec<Entry> {
         let mut consumer = Consumer::join(&stack.redis, stage, 0, "killed").await.expect("Redis");
-        consumer.read_new(1_000, Duration::from_millis(1)).await.expect("entries")
+        let read = consumer.read_new(1_000, Duration::from_millis(1)).await.expect("entries");
+        read.into_iter().map(|delivery| delivery.entry).collect()
     };
     // Each stage commits its work and dies before the hand-off; another one takes over.
     let decode = |entries: &[Entry]| -> Vec<OrderRef> {
@@ -160,7 +161,7 @@ async fn workers_that_want_the_same_products_in_opposite_order_neither_deadlock_
     assert!(workers.stop(Duration::from_secs(10)).await);
     assert_eq!(retries, 0, "a deadlock or a race was resolved by processing a batch again");
     let held: Vec<i64> = sqlx::query_scalar("SELECT reserved FROM products ORDER BY id")
-        .fetch_all(stack.reports.pool())
+        .fetch_all(&stack.reports.pool())
         .await
         .expect("products");
     assert!(held.iter().all(|&held| held <= STOCK && held > STOCK - 3), "all that can be sold is held: {held:?}");

@@ -32,7 +32,7 @@ pub(super) async fn migrate(backends: &Backends, globals: &Globals) -> anyhow::R
 
 pub(super) async fn seed(backends: &Backends, args: &SeedArgs, globals: &Globals) -> anyhow::Result<Exit> {
     let store = backends.store(WorkerSettings::Report, 1)?;
-    if store::has_real_products(store.pool()).await? {
+    if store::has_real_products(&store.pool()).await? {
         let message =
             "the catalogue has products that seed did not make, and would overwrite: use load, or another database";
         return Err(Refusal::new(Exit::Conflict, message).into());
@@ -61,12 +61,12 @@ pub(super) async fn fill(store: &Store, products: i64, customers: i64, stock: i6
 
 async fn upsert(store: &Store, products: &[Product], customers: &[Customer]) -> anyhow::Result<()> {
     for chunk in products.chunks(CHUNK) {
-        store::upsert_products(store.pool(), chunk).await.context(
+        store::upsert_products(&store.pool(), chunk).await.context(
             "the products were refused (a stock below what open orders hold, or an article number that is taken)",
         )?;
     }
     for chunk in customers.chunks(CHUNK) {
-        store::upsert_customers(store.pool(), chunk).await?;
+        store::upsert_customers(&store.pool(), chunk).await?;
     }
     Ok(())
 }

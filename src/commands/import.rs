@@ -121,7 +121,7 @@ impl Session {
         backends.check_safety().await?;
         let store = backends.store(WorkerSettings::Worker, 4)?;
         let partitions = store.partitions().await?;
-        if store::is_catalogue_empty(store.pool()).await? {
+        if store::is_catalogue_empty(&store.pool()).await? {
             if !backends.is_local() {
                 let message = "the catalogue is empty, so every order would fail: load products and customers first \
                                (orderstream load, or orderstream seed to try things out)";
@@ -149,7 +149,7 @@ impl Session {
     ) -> anyhow::Result<Summary> {
         let file = File::open(path, args.rejects.as_deref())?;
         let mut summary = Summary::new(&file);
-        let import_id = store::start_import(self.store.pool(), &summary.file).await?;
+        let import_id = store::start_import(&self.store.pool(), &summary.file).await?;
         summary.import_id = Some(import_id);
         let result = self.import_as(import_id, file, args, &mut summary, progress, shutdown).await;
         if result.is_err() {
@@ -215,9 +215,9 @@ impl Session {
                 }
             }
             summary.settled(publishing.elapsed(), crew.counts());
-            summary.latency = store::import_latency(self.store.pool(), import_id).await?;
+            summary.latency = store::import_latency(&self.store.pool(), import_id).await?;
         }
-        summary.states = store::state_counts(self.store.pool(), Some(import_id)).await?;
+        summary.states = store::state_counts(&self.store.pool(), Some(import_id)).await?;
         summary.outcome = Outcome::Done;
         Ok(())
     }
@@ -234,7 +234,7 @@ impl Session {
             duplicates: summary.known.map(|known| count(known.duplicate_orders)),
             conflicts: summary.known.map(|known| count(known.conflicting_orders)),
         };
-        store::note_import_status(self.store.pool(), import_id, summary.outcome.as_str(), &outcome)
+        store::note_import_status(&self.store.pool(), import_id, summary.outcome.as_str(), &outcome)
             .await
             .context("cannot record the import in Postgres")
     }

@@ -7,6 +7,8 @@ mod figures;
 mod generate;
 mod import;
 mod orders;
+mod pause;
+mod reconcile;
 mod run;
 mod status;
 
@@ -62,6 +64,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Kpi(args) => figures::kpi(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Leaderboard(args) => figures::leaderboard(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Status => status::run(&Backends::open(&globals).await?, &globals).await,
+        Command::Pause(args) => pause::pause(&Backends::open(&globals).await?, &args, &globals).await,
+        Command::Resume(args) => pause::resume(&Backends::open(&globals).await?, &args, &globals).await,
+        Command::Reconcile(args) => reconcile::run(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Audit => audit::run(&Backends::open(&globals).await?, &globals).await,
         Command::Import(args) => import::run(&globals, &args).await,
         Command::Generate(args) => generate::run(&args, &globals),

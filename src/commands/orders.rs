@@ -15,7 +15,7 @@ use crate::{
 
 pub(super) async fn show(backends: &Backends, code: &str, globals: &Globals) -> Result<Exit> {
     let store = backends.store(WorkerSettings::Report, 1)?;
-    let Some(detail) = store::find_order(store.pool(), code).await? else {
+    let Some(detail) = store::find_order(&store.pool(), code).await? else {
         let message =
             format!("Postgres has no order {code:?}; a message on its way or a dead letter is not in Postgres");
         return Err(Refusal::new(Exit::NotFound, message).into());
@@ -110,7 +110,7 @@ fn timeline(detail: &OrderDetail) -> Vec<Moment> {
 pub(super) async fn list(backends: &Backends, args: &OrdersArgs, globals: &Globals) -> Result<Exit> {
     let store = backends.store(WorkerSettings::Report, 1)?;
     let filter = OrderFilter { status: args.state, reason: args.reason, since: args.since, before_id: args.after };
-    let orders = store::list_orders(store.pool(), filter, i64::from(args.limit)).await?;
+    let orders = store::list_orders(&store.pool(), filter, i64::from(args.limit)).await?;
     let next = (orders.len() == args.limit as usize).then(|| orders.last().map(|order| order.id)).flatten();
     if globals.json {
         #[derive(Serialize)]

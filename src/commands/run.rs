@@ -80,15 +80,19 @@ impl Crew {
         let config = PipelineConfig {
             stages: stages.clone(),
             relay,
+            reconcile_every: roles.contains(&Role::Reconciler).then(|| Duration::from_secs(args.reconcile_every)),
             workers_per_stage: args.workers,
             limits: Limits {
                 batch_messages_max: usize::from(args.batch),
                 claim_idle: Duration::from_secs(args.claim_idle),
+                attempts_max: args.attempts_max,
+                processing_max: Duration::from_secs(args.processing_limit),
                 ..Limits::default()
             },
             gateway: simulator(&args.payment)?,
         };
-        let workers = Workers::start(&config, &store, &redis, shutdown).await?;
+        let reports = backends.store(WorkerSettings::Report, 2)?;
+        let workers = Workers::start(&config, (&store, &reports), &redis, shutdown).await?;
         let names: Vec<&str> = stages.iter().map(|stage| stage.as_str()).collect();
         info!(stages = names.join(","), relay, "running");
         Ok(Self { workers, store, redis, stages, relay, drain_deadline: Duration::from_secs(args.drain_deadline) })

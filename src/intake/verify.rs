@@ -104,7 +104,7 @@ impl Intake {
     /// Counts the orders that Postgres knows; the others are returned.
     async fn look_up(&self, orders: Vec<GroupedOrder>, known: &mut Known) -> Result<Vec<GroupedOrder>, IntakeError> {
         let codes: Vec<String> = orders.iter().map(|order| order.order.code().to_string()).collect();
-        let found = store::known_orders(self.store.pool(), &codes).await?;
+        let found = store::known_orders(&self.store.pool(), &codes).await?;
         Ok(orders.into_iter().filter(|order| !self.count(order, &found, known)).collect())
     }
 

@@ -105,7 +105,7 @@ impl Program {
     pub(crate) async fn ends(&self) -> model::Ends {
         let rows: Vec<(String, String, Option<String>)> =
             sqlx::query_as("SELECT code, status, failure_reason FROM orders")
-                .fetch_all(self.stack.reports.pool())
+                .fetch_all(&self.stack.reports.pool())
                 .await
                 .expect("orders");
         rows.into_iter().map(|(code, status, reason)| (code, (status, reason))).collect()

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::{
     domain::{Cents, EventKind},
+    failpoint,
     store::{BoardEvent, PiecesSold},
     streams::Error,
     topology::{Keyspace, Leaderboard},
@@ -52,10 +53,16 @@ impl<'a> From<&'a BoardEvent> for EventBody<'a> {
     }
 }
 
+/// What an event is, as far as another history would differ at its number.
+pub(super) fn mark(event: &BoardEvent) -> String {
+    format!("{} {} {}", event.kind, event.at.timestamp_micros(), event.order_code)
+}
+
 /// What a run of events changes.
 pub(super) struct Change {
     from: i64,
     to: i64,
+    to_event: String,
     keys: Vec<String>,
     bodies: Vec<String>,
     hashes: Vec<(usize, &'static str, i64)>,
@@ -90,7 +97,7 @@ impl Change {
             }
         }
 
-        let mut index = KeyIndex::new(vec![keys.cursor(), keys.events()]);
+        let mut index = KeyIndex::new(vec![keys.cursor(), keys.events(), keys.cursor_event()]);
         let hashes = kpis.into_iter().map(|((day, field), by)| (index.of(keys.kpi(day)), field, by)).collect();
         let mut expiries = BTreeMap::new();
         let sets = boards
@@ -106,6 +113,7 @@ impl Change {
         Self {
             from: cursor,
             to: events.last().map_or(cursor, |event| event.seq),
+            to_event: events.last().map(mark).unwrap_or_default(),
             keys: index.keys,
             bodies: events
                 .iter()
@@ -121,7 +129,7 @@ impl Change {
     pub(super) async fn apply(&self, redis: &mut MultiplexedConnection) -> Result<bool, Error> {
         let mut command = redis::cmd("EVALSHA");
         command.arg(APPLY.get_hash()).arg(self.keys.len()).arg(&self.keys);
-        command.arg(self.from).arg(self.to).arg(EVENTS_KEPT);
+        command.arg(self.from).arg(self.to).arg(&self.to_event).arg(EVENTS_KEPT);
         command.arg(self.bodies.len()).arg(self.hashes.len()).arg(self.sets.len()).arg(self.expiries.len());
         for body in &self.bodies {
             command.arg(body);
@@ -135,13 +143,16 @@ impl Change {
         for (key, at) in &self.expiries {
             command.arg(*key).arg(*at);
         }
-        match command.query_async::<bool>(redis).await {
+        failpoint::hit::<Error>("relay.before_script")?;
+        let applied = match command.query_async::<bool>(redis).await {
             Err(error) if error.code() == Some("NOSCRIPT") => {
                 APPLY.load_async(redis).await?;
-                Ok(command.query_async(redis).await?)
+                command.query_async(redis).await?
             }
-            reply => Ok(reply?),
-        }
+            reply => reply?,
+        };
+        failpoint::hit::<Error>("relay.script_run")?;
+        Ok(applied)
     }
 }
 

@@ -45,6 +45,11 @@ impl Board {
         Ok(redis::cmd("GET").arg(self.keys.cursor()).query_async(redis).await?)
     }
 
+    /// What the event at the cursor was when it was applied.
+    pub(super) async fn cursor_event(&self, redis: &mut MultiplexedConnection) -> Result<Option<String>, Error> {
+        Ok(redis::cmd("GET").arg(self.keys.cursor_event()).query_async(redis).await?)
+    }
+
     /// The figures of one UTC day.
     ///
     /// # Errors

@@ -9,16 +9,16 @@ mod board;
 pub(crate) use apply::day_board_end;
 pub use board::{Board, BoardSnapshot};
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use sqlx::PgConnection;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
-    retry,
+    retry::Outage,
     shutdown::Shutdown,
-    store::{self, Store},
+    store::{self, Reconciliation, Store},
     streams::{self, Redis},
 };
 
@@ -63,23 +63,17 @@ impl Relay {
 
     /// Carries events until the signal, through any number of lost connections.
     pub async fn run(&self, shutdown: &Shutdown) {
-        let mut delays = retry::delays();
-        let mut outage: Option<Instant> = None;
+        let mut outage = Outage::default();
         while !shutdown.has_begun() {
-            let started = Instant::now();
             let Err(error) = self.session(shutdown, &mut outage).await else { return };
-            if started.elapsed() > Duration::from_secs(10) {
-                delays = retry::delays();
-            }
-            if outage.is_none() {
-                outage = Some(Instant::now());
+            if outage.begins() {
                 warn!(%error, "the relay lost a connection; connecting again until it is back");
             }
-            shutdown.sleep(delays.next().unwrap_or_default()).await;
+            shutdown.sleep(outage.delay()).await;
         }
     }
 
-    async fn session(&self, shutdown: &Shutdown, outage: &mut Option<Instant>) -> Result<(), RelayError> {
+    async fn session(&self, shutdown: &Shutdown, outage: &mut Outage) -> Result<(), RelayError> {
         // Taken out of the pool: the lock lasts as long as this connection, and so must our belief in it.
         let mut postgres = self.store.pool().acquire().await?.detach();
         let mut redis = self.redis.connect().await?;
@@ -90,8 +84,8 @@ impl Relay {
         }
         let mut cursor = self.start(&mut postgres, &mut redis).await?;
         // Only now: a Redis that is loading its file accepts connections and nothing else.
-        if let Some(since) = outage.take() {
-            info!(seconds = since.elapsed().as_secs(), "the relay is at work again");
+        if let Some(away) = outage.ends() {
+            info!(seconds = away.as_secs(), "the relay is at work again");
         }
         while !shutdown.has_begun() {
             match self.step(&mut postgres, &mut redis, cursor).await? {
@@ -111,20 +105,44 @@ impl Relay {
         Ok(())
     }
 
-    /// Where to go on. A board without a cursor, or ahead of Postgres, cannot be trusted and is built anew.
+    /// Where to go on. A board without a cursor, ahead of Postgres, or at an event that is another in Postgres cannot
+    /// be trusted and is built anew.
     async fn start(&self, postgres: &mut PgConnection, redis: &mut MultiplexedConnection) -> Result<i64, RelayError> {
         let board = Board::new(self.redis.keys().clone());
         let last = store::last_event_seq(postgres).await?;
-        match board.cursor(redis).await? {
-            Some(cursor) if cursor <= last => Ok(cursor),
-            cursor => {
-                let keys = board.clear(redis).await?;
-                if keys > 0 {
-                    warn!(cursor, last, keys, "the board's cursor is missing or ahead of Postgres: building it anew");
-                }
-                Ok(0)
+        let found = match board.cursor(redis).await? {
+            Some(cursor) if cursor > last => format!("the board shows event {cursor}, but Postgres has only {last}"),
+            Some(cursor) if !self.is_same_event(postgres, redis, cursor).await? => {
+                format!("the event {cursor} that the board shows is another one in Postgres")
             }
-        }
+            Some(cursor) => return Ok(cursor),
+            None => {
+                if board.clear(redis).await? > 0 {
+                    warn!("the board has no cursor: building it anew");
+                }
+                return Ok(0);
+            }
+        };
+        error!(
+            found,
+            "Postgres was restored to an older state: building the board anew; import the files, or add the orders, since then again"
+        );
+        store::note_reconciliation(postgres, &Reconciliation::postgres_restored(found)).await?;
+        board.clear(redis).await?;
+        Ok(0)
+    }
+
+    async fn is_same_event(
+        &self,
+        postgres: &mut PgConnection,
+        redis: &mut MultiplexedConnection,
+        cursor: i64,
+    ) -> Result<bool, RelayError> {
+        let board = Board::new(self.redis.keys().clone());
+        // Boards of earlier versions have no mark.
+        let Some(shown) = board.cursor_event(redis).await?.filter(|_| cursor > 0) else { return Ok(true) };
+        let events = store::board_events_after(postgres, cursor - 1, 1).await?;
+        Ok(events.first().is_some_and(|event| apply::mark(event) == shown))
     }
 
     /// Carries the next events, if there are any.

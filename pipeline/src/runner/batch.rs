@@ -1,33 +1,34 @@
 //! A batch between reading and hand-off: what could be decoded, and how each entry ended.
 
-use std::{borrow::Cow, ops::Range};
+use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::{
-    message::{BODY, DEAD_FIELDS_MAX, DeadReason, Entry, EntryId, Message, TRACEPARENT, TRACEPARENT_BYTES_MAX},
+    message::{BODY, DEAD_FIELDS_MAX, DeadReason, EntryId, Message, TRACEPARENT, TRACEPARENT_BYTES_MAX},
     stage::Ending,
-    streams::HandOff,
+    streams::{Delivery, HandOff},
     topology::StageName,
 };
 
 /// Entries with their endings, as far as they are known.
 pub(super) struct Batch<M> {
-    entries: Vec<Entry>,
+    deliveries: Vec<Delivery>,
     endings: Vec<Option<Ending>>,
-    messages: Vec<M>,
+    /// Shared with the task that processes them, which may outlive our patience.
+    messages: Arc<[M]>,
     /// Which entry each message was read from.
     origins: Vec<usize>,
 }
 
 impl<M: Message> Batch<M> {
     /// Decodes what can be decoded; the rest has ended as dead letters.
-    pub(super) fn decode(entries: Vec<Entry>) -> Self {
-        let mut endings = vec![None; entries.len()];
-        let mut messages = Vec::with_capacity(entries.len());
-        let mut origins = Vec::with_capacity(entries.len());
-        for (index, entry) in entries.iter().enumerate() {
-            match M::decode(entry) {
+    pub(super) fn decode(deliveries: Vec<Delivery>) -> Self {
+        let mut endings = vec![None; deliveries.len()];
+        let mut messages = Vec::with_capacity(deliveries.len());
+        let mut origins = Vec::with_capacity(deliveries.len());
+        for (index, delivery) in deliveries.iter().enumerate() {
+            match M::decode(&delivery.entry) {
                 Ok(message) => {
                     messages.push(message);
                     origins.push(index);
@@ -35,14 +36,14 @@ impl<M: Message> Batch<M> {
                 Err(error) => endings[index] = Some(Ending::Dead(error.reason, error.detail)),
             }
         }
-        Self { entries, endings, messages, origins }
+        Self { deliveries, endings, messages: messages.into(), origins }
     }
 
-    pub(super) fn entries(&self) -> &[Entry] {
-        &self.entries
+    pub(super) fn deliveries(&self) -> &[Delivery] {
+        &self.deliveries
     }
 
-    pub(super) fn messages(&self) -> &[M] {
+    pub(super) fn messages(&self) -> &Arc<[M]> {
         &self.messages
     }
 
@@ -58,28 +59,40 @@ impl<M: Message> Batch<M> {
         self.endings.iter().flatten().filter(|ending| which(ending)).count()
     }
 
+    /// Messages that could be read and are set aside nevertheless, with their reasons: their orders may be known.
+    pub(super) fn set_aside(&self) -> Vec<(usize, DeadReason)> {
+        let ending = |origin: &usize| match self.endings[*origin] {
+            Some(Ending::Dead(reason, _)) => Some(reason),
+            _ => None,
+        };
+        self.origins.iter().enumerate().filter_map(|(index, origin)| Some((index, ending(origin)?))).collect()
+    }
+
     /// What the hand-off script is to do with each entry.
     pub(super) fn into_hand_off(self, stage: StageName, stream: &str) -> Vec<(EntryId, HandOff)> {
-        self.entries
+        self.deliveries
             .into_iter()
             .zip(self.endings)
-            .map(|(entry, ending)| {
+            .map(|(delivery, ending)| {
+                let id = delivery.entry.id;
                 let hand_off = match ending.expect("every entry has ended before its batch is handed off") {
                     Ending::Done => HandOff::Done,
                     Ending::Forward(to, message) => {
                         let mut fields = vec![(BODY.as_bytes().to_vec(), message.encode())];
                         if let Some(traceparent) =
-                            entry.field(TRACEPARENT).filter(|it| it.len() <= TRACEPARENT_BYTES_MAX)
+                            delivery.entry.field(TRACEPARENT).filter(|it| it.len() <= TRACEPARENT_BYTES_MAX)
                         {
                             fields.push((TRACEPARENT.as_bytes().to_vec(), traceparent.to_vec()));
                         }
                         HandOff::Forward { to, fields }
                     }
-                    Ending::Dead(reason, error) => {
-                        return (entry.id, HandOff::Dead { fields: dead_letter(entry, stage, stream, reason, &error) });
-                    }
+                    Ending::Dead(reason, error) => HandOff::Dead {
+                        // What was deleted under its group cannot be owned: claiming it would forget it.
+                        owned: !delivery.entry.fields.is_empty(),
+                        fields: dead_letter(delivery, stage, stream, reason, &error),
+                    },
                 };
-                (entry.id, hand_off)
+                (id, hand_off)
             })
             .collect()
     }
@@ -88,7 +101,7 @@ impl<M: Message> Batch<M> {
 /// The untouched fields of the original, then why and where it died. Ours come last, so that a reader who keeps one
 /// value per name keeps ours.
 fn dead_letter(
-    entry: Entry,
+    Delivery { entry, before }: Delivery,
     stage: StageName,
     stream: &str,
     reason: DeadReason,
@@ -111,6 +124,7 @@ fn dead_letter(
         ("stage", stage.as_str().into()),
         ("source_stream", stream.into()),
         ("source_id", entry.id.to_string().into()),
+        ("deliveries", (before + 1).to_string().into()),
         ("first_at", time(added)),
         ("last_at", time(now)),
     ];

@@ -22,6 +22,8 @@ pub struct Counters {
     already: AtomicU64,
     retries: AtomicU64,
     claimed: AtomicU64,
+    suspected: AtomicU64,
+    deleted: AtomicU64,
 }
 
 /// The counts at one moment.
@@ -41,6 +43,10 @@ pub struct CountersSnapshot {
     pub retries: u64,
     /// Messages taken over from consumers that were idle too long.
     pub claimed: u64,
+    /// Messages processed alone, because consumers had fallen silent with them in hand.
+    pub suspected: u64,
+    /// Entries that were deleted from the stream before they were processed.
+    pub deleted: u64,
     /// Seconds spent on batches.
     pub busy_seconds: f64,
     /// Seconds from the first batch's start to the last one's end.
@@ -73,6 +79,14 @@ impl Counters {
         self.claimed.fetch_add(messages as u64, Relaxed);
     }
 
+    pub(super) fn suspected(&self) {
+        self.suspected.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn deleted(&self, messages: usize) {
+        self.deleted.fetch_add(messages as u64, Relaxed);
+    }
+
     /// The counts now.
     pub fn snapshot(&self) -> CountersSnapshot {
         #[expect(clippy::cast_precision_loss, reason = "seconds for people")]
@@ -85,6 +99,8 @@ impl Counters {
             already: self.already.load(Relaxed),
             retries: self.retries.load(Relaxed),
             claimed: self.claimed.load(Relaxed),
+            suspected: self.suspected.load(Relaxed),
+            deleted: self.deleted.load(Relaxed),
             busy_seconds: seconds(&self.busy_us),
             span_seconds: seconds(&self.span_us),
         }

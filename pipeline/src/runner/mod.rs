@@ -2,9 +2,11 @@
 
 mod batch;
 mod counters;
+mod limits;
+mod work;
 mod worker;
 mod workers;
 
 pub use counters::{Counters, CountersSnapshot};
-pub use worker::Limits;
+pub use limits::Limits;
 pub use workers::{PipelineConfig, Workers};

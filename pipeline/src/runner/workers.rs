@@ -6,12 +6,10 @@ use futures::FutureExt;
 use tokio::task::JoinSet;
 use tracing::error;
 
-use super::{
-    Counters,
-    worker::{Limits, Worker},
-};
+use super::{Counters, limits::Limits, worker::Worker};
 use crate::{
     gateway::Simulator,
+    reconciler::Reconciler,
     relay::Relay,
     shutdown::Shutdown,
     stage::{Payment, Reservation, Settlement, Stage},
@@ -30,6 +28,8 @@ pub struct PipelineConfig {
     pub stages: Vec<StageName>,
     /// Whether to run the relay; of all that run, one at a time is active.
     pub relay: bool,
+    /// Whether to run the reconciler, and how long it rests between sweeps; one at a time is active.
+    pub reconcile_every: Option<Duration>,
     /// Workers of each stage in each partition. One keeps the order of arrival for scarce stock.
     pub workers_per_stage: u16,
     /// Their bounds.
@@ -47,13 +47,14 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts them. They come to their end after `shutdown` is given.
+    /// Starts them. They come to their end after `shutdown` is given. Of the two stores one has the settings of
+    /// workers, one those of reports.
     ///
     /// # Errors
     /// When Postgres cannot tell how many partitions there are.
     pub async fn start(
         config: &PipelineConfig,
-        store: &Store,
+        (store, reports): (&Store, &Store),
         redis: &Redis,
         shutdown: &Shutdown,
     ) -> Result<Self, store::Error> {
@@ -87,6 +88,16 @@ impl Workers {
                 }
             });
         }
+        if let Some(every) = config.reconcile_every {
+            let reconciler = Reconciler::new(reports.clone(), redis.clone(), every);
+            let shutdown = shutdown.clone();
+            workers.tasks.spawn(async move {
+                while AssertUnwindSafe(reconciler.run(&shutdown)).catch_unwind().await.is_err() {
+                    error!("the reconciler panicked and starts again");
+                    shutdown.sleep(AFTER_PANIC).await;
+                }
+            });
+        }
         Ok(workers)
     }
 
@@ -105,8 +116,10 @@ impl Workers {
             };
             self.tasks.spawn(async move {
                 // A stage must not fall silent: after a panic the worker starts again and finds its batch pending.
-                while AssertUnwindSafe(worker.run()).catch_unwind().await.is_err() {
-                    error!(stage = %worker.stage_name(), "a worker panicked and starts again");
+                let mut silenced = false;
+                while AssertUnwindSafe(worker.run(silenced)).catch_unwind().await.is_err() {
+                    silenced = true;
+                    error!(stage = %S::NAME, "a worker panicked and starts again");
                     worker.shutdown.sleep(AFTER_PANIC).await;
                 }
             });

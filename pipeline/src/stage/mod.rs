@@ -13,7 +13,7 @@ pub use settlement::Settlement;
 
 use crate::{
     message::{DeadReason, Message, OrderRef},
-    store,
+    store::{self, Store},
     topology::StageName,
 };
 
@@ -41,6 +41,26 @@ pub trait Stage: Send + Sync {
     /// # Errors
     /// When nothing was saved, or it is unknown whether everything was. The same batch may be processed again.
     fn process(&self, batch: &[Self::Message]) -> impl Future<Output = Result<Vec<Ending>, store::Error>> + Send;
+
+    /// Marks the order of a message that is about to be set aside as a dead letter, if it has one that is open: its
+    /// stock stays held, and nobody gives it a new message, until the letter is replayed or discarded.
+    ///
+    /// # Errors
+    /// When nothing was saved, or it is unknown whether it was. Doing it again is harmless.
+    fn park(
+        &self,
+        message: &Self::Message,
+        reason: DeadReason,
+    ) -> impl Future<Output = Result<(), store::Error>> + Send;
+
+    /// Leaves connections that give no answer to whoever still waits on them; what comes next is asked on new ones.
+    fn renew_connections(&self);
+}
+
+/// Parks the order that a message names.
+async fn park(store: &Store, stage: StageName, order: &OrderRef, reason: DeadReason) -> Result<(), store::Error> {
+    let mut connection = store.pool().acquire().await?;
+    store::park_orders(&mut connection, std::slice::from_ref(order), stage, reason).await
 }
 
 /// The ending of a message whose order Postgres does not have, or has under another code.

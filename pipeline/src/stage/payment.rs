@@ -2,11 +2,11 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Ending, Stage, unknown_order};
+use super::{Ending, Stage, park, unknown_order};
 use crate::{
     domain::{OrderId, OrderStatus, PaymentStatus},
     gateway::{Charge, Gateway, Verdict},
-    message::OrderRef,
+    message::{DeadReason, OrderRef},
     store::{self, NewPayments, PayableOrder, Store},
     topology::StageName,
 };
@@ -82,6 +82,14 @@ impl<G: Gateway> Stage for Payment<G> {
         self.charge(&decisions, &orders).await?;
         Ok(batch.iter().zip(decisions).map(|(message, (_, decision))| ending(message, decision)).collect())
     }
+
+    async fn park(&self, message: &OrderRef, reason: DeadReason) -> Result<(), store::Error> {
+        park(&self.store, Self::NAME, message, reason).await
+    }
+
+    fn renew_connections(&self) {
+        self.store.renew();
+    }
 }
 
 fn decide(message: &OrderRef, order: Option<&PayableOrder>) -> Decision {
@@ -107,7 +115,7 @@ fn ending(message: &OrderRef, decision: Decision) -> Ending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{domain::Cents, message::DeadReason};
+    use crate::domain::Cents;
 
     #[test]
     fn an_order_is_charged_only_while_it_is_reserved_and_unpaid() {

@@ -134,13 +134,22 @@ impl Stage for Reservation {
         let facts = load(&mut transaction, batch).await?;
         let decisions = decide(batch, facts);
         let new_ids = self.save(&mut transaction, batch, &decisions).await?;
-        transaction.commit().await?;
+        store::commit(transaction).await?;
         Ok(batch
             .iter()
             .zip(decisions)
             .zip(new_ids)
             .map(|((incoming, decision), new_id)| ending(&incoming.order, decision, new_id))
             .collect())
+    }
+
+    /// What has not come in is no order yet, and holds nothing.
+    async fn park(&self, _: &Incoming, _: DeadReason) -> Result<(), store::Error> {
+        Ok(())
+    }
+
+    fn renew_connections(&self) {
+        self.store.renew();
     }
 }
 

@@ -3,10 +3,10 @@
 use rustc_hash::{FxHashMap, FxHashSet};
 use sqlx::PgConnection;
 
-use super::{Ending, Stage, unknown_order};
+use super::{Ending, Stage, park, unknown_order};
 use crate::{
     domain::{EventKind, FailureReason, OrderId, OrderStatus, PaymentStatus},
-    message::OrderRef,
+    message::{DeadReason, OrderRef},
     store::{self, SettleableOrder, Store},
     topology::StageName,
 };
@@ -49,8 +49,16 @@ impl Stage for Settlement {
         let decisions: Vec<Decision> =
             batch.iter().map(|message| decide(message, orders.get(&message.order_id))).collect();
         save(&mut transaction, batch, &decisions, &orders).await?;
-        transaction.commit().await?;
+        store::commit(transaction).await?;
         Ok(batch.iter().zip(decisions).map(|(message, decision)| ending(message, decision)).collect())
+    }
+
+    async fn park(&self, message: &OrderRef, reason: DeadReason) -> Result<(), store::Error> {
+        park(&self.store, Self::NAME, message, reason).await
+    }
+
+    fn renew_connections(&self) {
+        self.store.renew();
     }
 }
 
@@ -113,7 +121,7 @@ fn ending(message: &OrderRef, decision: Decision) -> Ending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{domain::Cents, message::DeadReason};
+    use crate::domain::Cents;
 
     fn message(code: &str) -> OrderRef {
         OrderRef { order_id: OrderId(1), order_code: code.to_owned() }

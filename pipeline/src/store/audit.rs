@@ -94,7 +94,8 @@ pub struct OpenOrder {
     pub payment: Option<PaymentStatus>,
 }
 
-/// The orders that have not reached their end: all of them, or those among `ids`. In id order.
+/// The orders that have not reached their end and are not parked: all of them, or those among `ids`. In id order. A
+/// parked order has a dead letter instead of a message; the reconciler sees to that.
 ///
 /// # Errors
 /// As any statement.
@@ -104,6 +105,7 @@ pub async fn open_orders(connection: &mut PgConnection, ids: Option<&[i64]>) -> 
                   (SELECT p.status FROM payments p WHERE p.order_id = o.id ORDER BY p.attempt DESC LIMIT 1) AS payment
            FROM orders o
            WHERE o.status IN ('reserved', 'paying') AND ($1::bigint[] IS NULL OR o.id = ANY ($1))
+             AND NOT EXISTS (SELECT 1 FROM parked WHERE parked.order_id = o.id)
            ORDER BY o.id"#,
         ids
     )

@@ -1,6 +1,10 @@
 //! How to reach Postgres, and with which settings.
 
-use std::{str::FromStr, time::Duration};
+use std::{
+    str::FromStr,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use sqlx::{
     ConnectOptions, PgPool, Postgres, Transaction,
@@ -8,11 +12,14 @@ use sqlx::{
 };
 
 use super::Error;
+use crate::failpoint;
 
-/// A pool of connections to one database.
+/// A pool of connections to one database. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Store {
-    pool: PgPool,
+    pool: Arc<RwLock<PgPool>>,
+    options: PgConnectOptions,
+    connections: u32,
 }
 
 /// Who uses the connections.
@@ -62,18 +69,18 @@ impl Store {
             Some(_) => options,
             None => options.application_name("orderstream"),
         };
-        let pool = PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(Duration::from_secs(10))
-            // A check before each use costs a round trip; a dead connection fails its first statement and is replaced.
-            .test_before_acquire(false)
-            .connect_lazy_with(options);
-        Ok(Self { pool })
+        Ok(Self { pool: Arc::new(RwLock::new(open(&options, connections))), options, connections })
     }
 
-    /// The pool itself, for statements of one's own.
-    pub fn pool(&self) -> &PgPool {
-        &self.pool
+    /// The pool itself, for statements of one's own. Not to be kept: see [`Store::renew`].
+    pub fn pool(&self) -> PgPool {
+        self.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Opens a new pool, for everybody, and leaves the old one to those who still wait on its connections. For when the
+    /// way to the server swallows everything: no reply comes, and no error either.
+    pub fn renew(&self) {
+        *self.pool.write().unwrap_or_else(PoisonError::into_inner) = open(&self.options, self.connections);
     }
 
     /// Starts a transaction. The future must run to its end: dropped half-way, it would leave a connection with an
@@ -82,7 +89,9 @@ impl Store {
     /// # Errors
     /// When no connection can be had within ten seconds.
     pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, Error> {
-        Ok(self.pool.begin().await?)
+        let transaction = self.pool().begin().await?;
+        failpoint::hit::<Error>("begin")?;
+        Ok(transaction)
     }
 
     /// Brings the schema up to this version; harmless when it is.
@@ -90,7 +99,7 @@ impl Store {
     /// # Errors
     /// When Postgres cannot be reached, or a migration fails.
     pub async fn migrate(&self) -> Result<(), Error> {
-        Ok(sqlx::migrate!("../migrations").run(&self.pool).await?)
+        Ok(sqlx::migrate!("../migrations").run(&self.pool()).await?)
     }
 
     /// How many partitions this installation has.
@@ -99,12 +108,31 @@ impl Store {
     /// When Postgres cannot be reached or the schema is missing.
     pub async fn partitions(&self) -> Result<u16, Error> {
         let value =
-            sqlx::query_scalar!("SELECT value FROM settings WHERE key = 'partitions'").fetch_one(&self.pool).await?;
+            sqlx::query_scalar!("SELECT value FROM settings WHERE key = 'partitions'").fetch_one(&self.pool()).await?;
         value.parse().map_err(|_| Error::Setting { name: "partitions", value })
     }
 
     /// Closes all connections.
     pub async fn close(&self) {
-        self.pool.close().await;
+        self.pool().close().await;
     }
+}
+
+fn open(options: &PgConnectOptions, connections: u32) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(10))
+        // A check before each use costs a round trip; a dead connection fails its first statement and is replaced.
+        .test_before_acquire(false)
+        .connect_lazy_with(options.clone())
+}
+
+/// Commits. After an error nobody knows whether it happened: the same batch is processed again.
+///
+/// # Errors
+/// When Postgres cannot be reached, or refuses.
+pub async fn commit(transaction: Transaction<'static, Postgres>) -> Result<(), Error> {
+    failpoint::hit::<Error>("before_commit")?;
+    transaction.commit().await?;
+    failpoint::hit::<Error>("committed")
 }

@@ -26,6 +26,12 @@ pub enum Error {
     /// Some of the orders, or of their ids, are taken since we looked.
     #[error("some of these orders were inserted at the same time")]
     Raced,
+    /// No answer came for so long that the connection was given up.
+    #[error("no answer for {seconds} s: the connection is given up")]
+    NoAnswer {
+        /// How long was waited.
+        seconds: u64,
+    },
     /// The one row of `event_counter` is gone.
     #[error("the table event_counter has no row: insert the highest seq of events, or 0")]
     CounterMissing,
@@ -42,6 +48,13 @@ pub enum Error {
     UnknownWord(#[from] crate::domain::UnknownWord),
 }
 
+/// As if the way to Postgres had failed.
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Self::Sql(error.into())
+    }
+}
+
 impl Error {
     /// What to do about it.
     pub fn kind(&self) -> ErrorKind {
@@ -54,9 +67,12 @@ impl Error {
             },
             // Values that cannot even be encoded.
             Self::Sql(sqlx::Error::Encode(_)) => ErrorKind::Values,
-            Self::Sql(_) | Self::Migrate(_) | Self::CounterMissing | Self::Setting { .. } | Self::UnknownWord(_) => {
-                ErrorKind::Unavailable
-            }
+            Self::Sql(_)
+            | Self::NoAnswer { .. }
+            | Self::Migrate(_)
+            | Self::CounterMissing
+            | Self::Setting { .. }
+            | Self::UnknownWord(_) => ErrorKind::Unavailable,
         }
     }
 

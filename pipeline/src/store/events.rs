@@ -4,7 +4,10 @@ use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::PgConnection;
 
 use super::Error;
-use crate::domain::{EventKind, OrderId};
+use crate::{
+    domain::{EventKind, OrderId},
+    failpoint,
+};
 
 /// The advisory lock that the one relay of a database holds. Any constant does; this one spells "relay".
 const RELAY_LOCK: i64 = 0x72_65_6c_61_79;
@@ -37,6 +40,7 @@ pub async fn append_events(
     )
     .execute(connection)
     .await?;
+    failpoint::hit::<Error>("append_events")?;
     match appended.rows_affected() {
         0 if !orders.is_empty() => Err(Error::CounterMissing),
         _ => Ok(()),
@@ -96,6 +100,7 @@ pub async fn board_events_after(connection: &mut PgConnection, seq: i64, limit: 
     )
     .fetch_all(connection)
     .await?;
+    failpoint::hit::<Error>("board_events_after")?;
     rows.into_iter()
         .map(|row| {
             Ok(BoardEvent {

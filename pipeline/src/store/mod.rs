@@ -13,6 +13,7 @@ mod imports;
 mod orders;
 mod parked;
 mod payments;
+mod reconciliations;
 mod reservations;
 mod settlements;
 mod stock;
@@ -21,7 +22,7 @@ pub use audit::{EXAMPLES_MAX, OpenOrder, SqlCheck, SqlFinding, begin_snapshot, o
 pub use catalogue::{
     Customer, Product, SEEDED_SKU_PREFIX, has_real_products, is_catalogue_empty, upsert_customers, upsert_products,
 };
-pub use connection::{Store, WorkerSettings};
+pub use connection::{Store, WorkerSettings, commit};
 pub use error::{Error, ErrorKind};
 pub use events::{
     BoardEvent, CustomerRevenue, DayFigures, PiecesSold, append_events, board_events_after, customer_revenue,
@@ -34,6 +35,10 @@ pub use orders::{
 };
 pub use parked::{park_orders, unpark_orders};
 pub use payments::{NewPayments, PayableOrder, insert_payments, payable_orders};
+pub use reconciliations::{
+    Reconciliation, StrandedOrder, note_reconciliation, now, oldest_open_order, orders_in_turn, parked_before,
+    reconciliations, try_become_reconciler,
+};
 pub use reservations::{ExistingOrder, NewOrders, draw_order_ids, insert_orders, known_customers, orders_by_code};
 pub use settlements::{SettleableOrder, lock_orders_in_id_order, mark_settled, release_held_stock};
 pub use stock::{add_reserved, lock_products_in_id_order};

@@ -3,7 +3,12 @@
 use sqlx::PgConnection;
 
 use super::Error;
-use crate::{domain::OrderId, message::DeadReason, topology::StageName};
+use crate::{
+    domain::OrderId,
+    failpoint,
+    message::{DeadReason, OrderRef},
+    topology::StageName,
+};
 
 /// Marks orders as parked at `stage`, those of them that are open. The reconciler leaves them alone from now on.
 ///
@@ -11,21 +16,27 @@ use crate::{domain::OrderId, message::DeadReason, topology::StageName};
 /// As any statement.
 pub async fn park_orders(
     connection: &mut PgConnection,
-    orders: &[OrderId],
+    orders: &[OrderRef],
     stage: StageName,
     reason: DeadReason,
 ) -> Result<(), Error> {
-    let ids: Vec<i64> = orders.iter().map(|id| id.0).collect();
+    let ids: Vec<i64> = orders.iter().map(|order| order.order_id.0).collect();
+    let codes: Vec<&str> = orders.iter().map(|order| order.order_code.as_str()).collect();
     sqlx::query!(
         "INSERT INTO parked (order_id, stage, reason)
-         SELECT id, $2, $3 FROM orders WHERE id = ANY ($1) AND status IN ('reserved', 'paying')
-         ON CONFLICT (order_id) DO UPDATE SET stage = $2, reason = $3, parked_at = now()",
+         SELECT o.id, $3, $4
+         FROM unnest($1::bigint[], $2::text[]) AS named (id, code)
+         JOIN orders o ON o.id = named.id AND o.code = named.code
+         WHERE o.status IN ('reserved', 'paying')
+         ON CONFLICT (order_id) DO UPDATE SET stage = $3, reason = $4, parked_at = now()",
         &ids,
+        &codes as &[&str],
         stage.as_str(),
         reason.as_str(),
     )
     .execute(connection)
     .await?;
+    failpoint::hit::<Error>("park_orders")?;
     Ok(())
 }
 

@@ -4,7 +4,10 @@ use rustc_hash::FxHashMap;
 use sqlx::PgConnection;
 
 use super::Error;
-use crate::domain::{Cents, OrderId, OrderStatus, PaymentStatus};
+use crate::{
+    domain::{Cents, OrderId, OrderStatus, PaymentStatus},
+    failpoint,
+};
 
 /// An order that a payment message names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +38,7 @@ pub async fn payable_orders(
     )
     .fetch_all(connection)
     .await?;
+    failpoint::hit::<Error>("payable_orders")?;
     rows.into_iter()
         .map(|row| {
             let order = PayableOrder {
@@ -91,5 +95,6 @@ pub async fn insert_payments(
     )
     .execute(connection)
     .await?;
+    failpoint::hit::<Error>("insert_payments")?;
     Ok(())
 }

@@ -4,7 +4,10 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use sqlx::PgConnection;
 
 use super::Error;
-use crate::domain::{FailureReason, Order, OrderId, OrderStatus};
+use crate::{
+    domain::{FailureReason, Order, OrderId, OrderStatus},
+    failpoint,
+};
 
 /// An order that is already known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +32,7 @@ pub async fn orders_by_code(
         sqlx::query!("SELECT code, id, status, content_hash FROM orders WHERE code = ANY ($1)", codes as &[&str])
             .fetch_all(connection)
             .await?;
+    failpoint::hit::<Error>("orders_by_code")?;
     rows.into_iter()
         .map(|row| {
             let order =
@@ -44,6 +48,7 @@ pub async fn orders_by_code(
 /// As any statement.
 pub async fn known_customers(connection: &mut PgConnection, ids: &[i64]) -> Result<FxHashSet<i64>, Error> {
     let rows = sqlx::query_scalar!("SELECT id FROM customers WHERE id = ANY ($1)", ids).fetch_all(connection).await?;
+    failpoint::hit::<Error>("known_customers")?;
     Ok(rows.into_iter().collect())
 }
 
@@ -148,6 +153,7 @@ pub async fn insert_orders(connection: &mut PgConnection, partition: u16, orders
     )
     .execute(&mut *connection)
     .await?;
+    failpoint::hit::<Error>("insert_orders")?;
     Ok(())
 }
 
@@ -157,5 +163,6 @@ pub async fn insert_orders(connection: &mut PgConnection, partition: u16, orders
 /// As any statement.
 pub async fn draw_order_ids(connection: &mut PgConnection) -> Result<std::ops::RangeInclusive<i64>, Error> {
     let last = sqlx::query_scalar!(r#"SELECT nextval('order_id_blocks') AS "last!""#).fetch_one(connection).await?;
+    failpoint::hit::<Error>("draw_order_ids")?;
     Ok(last - 999..=last)
 }

@@ -4,7 +4,10 @@ use rustc_hash::FxHashMap;
 use sqlx::PgConnection;
 
 use super::Error;
-use crate::domain::{Cents, FailureReason, OrderId, OrderStatus, PaymentStatus};
+use crate::{
+    domain::{Cents, FailureReason, OrderId, OrderStatus, PaymentStatus},
+    failpoint,
+};
 
 /// An order that a settlement message names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +39,7 @@ pub async fn lock_orders_in_id_order(
     )
     .fetch_all(connection)
     .await?;
+    failpoint::hit::<Error>("lock_orders_in_id_order")?;
     rows.into_iter()
         .map(|row| {
             let order = SettleableOrder {
@@ -72,6 +76,7 @@ pub async fn mark_settled(
     )
     .execute(connection)
     .await?;
+    failpoint::hit::<Error>("mark_settled")?;
     Ok(())
 }
 
@@ -102,5 +107,6 @@ pub async fn release_held_stock(connection: &mut PgConnection, ids: &[i64], comp
     )
     .execute(connection)
     .await?;
+    failpoint::hit::<Error>("release_held_stock")?;
     Ok(())
 }

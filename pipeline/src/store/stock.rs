@@ -4,6 +4,7 @@ use rustc_hash::FxHashMap;
 use sqlx::PgConnection;
 
 use super::Error;
+use crate::failpoint;
 
 /// Locks the products in id order and tells how many free pieces each has: on hand, not held. Unknown ids are absent.
 ///
@@ -19,6 +20,7 @@ pub async fn lock_products_in_id_order(
     )
     .fetch_all(connection)
     .await?;
+    failpoint::hit::<Error>("lock_products_in_id_order")?;
     Ok(rows.into_iter().map(|row| (row.id, row.free)).collect())
 }
 
@@ -37,5 +39,6 @@ pub async fn add_reserved(connection: &mut PgConnection, ids: &[i64], pieces: &[
     )
     .execute(connection)
     .await?;
+    failpoint::hit::<Error>("add_reserved")?;
     Ok(())
 }

@@ -29,6 +29,13 @@ pub enum Error {
     },
 }
 
+/// As if the way to Redis had failed.
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Self::Redis(error.into())
+    }
+}
+
 impl Error {
     /// Whether Redis no longer knows the stream or its group.
     pub fn is_group_missing(&self) -> bool {

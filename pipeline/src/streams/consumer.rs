@@ -7,11 +7,14 @@ use redis::{Script, Value, aio::MultiplexedConnection};
 
 use super::{Error, Redis, inspect, reply};
 use crate::{
+    failpoint,
     message::{Entry, EntryId},
     topology::StageName,
 };
 
 static HAND_OFF: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("hand_off.lua")));
+static TAKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("take.lua")));
+static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("forget.lua")));
 static TRIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("trim.lua")));
 
 /// What becomes of one entry in a hand-off.
@@ -26,11 +29,12 @@ pub enum HandOff {
         /// The fields of the message.
         fields: Vec<(Vec<u8>, Vec<u8>)>,
     },
-    /// Acknowledged and added to the dead letters, if the entry is still pending for this consumer: only here could a
-    /// slow worker contradict a fast one.
+    /// Acknowledged and added to the dead letters.
     Dead {
         /// The fields of the dead letter.
         fields: Vec<(Vec<u8>, Vec<u8>)>,
+        /// Only if the entry is still pending for this consumer: only here could a slow worker contradict a fast one.
+        owned: bool,
     },
 }
 
@@ -43,15 +47,34 @@ pub struct HandOffCounts {
     pub already: u64,
 }
 
-/// A round of claiming.
+/// An entry in a consumer's hands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// What was delivered; without fields if it was deleted from the stream meanwhile.
+    pub entry: Entry,
+    /// How often it was delivered before, to somebody who fell silent with it in hand.
+    pub before: u64,
+}
+
+/// Whose entries are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// This consumer's own: a lost reply, or a failed hand-off, left them behind.
+    Own {
+        /// Whether this consumer fell silent with them in hand: it panicked, and started again under its name.
+        silenced: bool,
+    },
+    /// Those of whoever has not touched them for this long.
+    Idle(Duration),
+}
+
+/// What was taken.
 #[derive(Debug, Default)]
-pub struct Claimed {
-    /// Entries that were idle too long and are ours now.
-    pub entries: Vec<Entry>,
-    /// Entries that were pending but no longer exist in the stream: deleted by somebody, and lost here.
-    pub deleted: Vec<EntryId>,
-    /// Where the next round starts.
-    pub cursor: String,
+pub struct Taken {
+    /// The entries, in the order of the stream.
+    pub deliveries: Vec<Delivery>,
+    /// After which entry to go on; `0-0` when there are no more.
+    pub next: EntryId,
 }
 
 /// A member of a stage's consumer group.
@@ -79,6 +102,14 @@ impl Consumer {
             create_group(&mut connection, &keys.stream(partition, *each), each.as_str()).await?;
         }
         let stream = keys.stream(partition, stage);
+        // Known from the start, and not only once it was given something: who is at work can be seen.
+        redis::cmd("XGROUP")
+            .arg("CREATECONSUMER")
+            .arg(&stream)
+            .arg(stage.as_str())
+            .arg(name)
+            .exec_async(&mut connection)
+            .await?;
         let mut script_keys = vec![stream.clone(), keys.dead(partition)];
         script_keys.extend(stage.targets().iter().map(|target| keys.stream(partition, *target)));
         Ok(Self {
@@ -95,68 +126,81 @@ impl Consumer {
     ///
     /// # Errors
     /// When Redis cannot be reached, or no longer knows the group.
-    pub async fn read_new(&mut self, count: usize, block: Duration) -> Result<Vec<Entry>, Error> {
-        let mut command = self.read_command(count);
-        command.arg("BLOCK").arg(block.as_millis().max(1).to_string());
-        let reply = command.arg("STREAMS").arg(&self.stream).arg(">").query_async(&mut self.connection).await?;
-        reply::read_group(reply)
-    }
-
-    /// Reads up to `count` entries after `after` that were delivered to this consumer and never acknowledged: what a
-    /// lost reply or a failed hand-off left behind.
-    ///
-    /// # Errors
-    /// As [`Consumer::read_new`].
-    pub async fn read_own(&mut self, after: EntryId, count: usize) -> Result<Vec<Entry>, Error> {
-        let mut command = self.read_command(count);
-        command.arg("STREAMS").arg(&self.stream).arg(after.to_string());
-        reply::read_group(command.query_async(&mut self.connection).await?)
-    }
-
-    fn read_command(&self, count: usize) -> redis::Cmd {
+    pub async fn read_new(&mut self, count: usize, block: Duration) -> Result<Vec<Delivery>, Error> {
         let mut command = redis::cmd("XREADGROUP");
         command.arg("GROUP").arg(self.group).arg(&self.name).arg("COUNT").arg(count);
-        command
+        command.arg("BLOCK").arg(block.as_millis().max(1).to_string());
+        let reply = command.arg("STREAMS").arg(&self.stream).arg(">").query_async(&mut self.connection).await?;
+        let entries = reply::read_group(reply)?;
+        Ok(entries.into_iter().map(|entry| Delivery { entry, before: 0 }).collect())
     }
 
-    /// Takes over up to `count` entries that no consumer has touched for `idle`, from `cursor` on (`0-0` at first).
+    /// Takes up to `count` entries after `after` that were delivered and never acknowledged. Up to `company` times an
+    /// entry is taken together with others; after that it must be processed alone, and [counted](Self::count).
     ///
     /// # Errors
     /// As [`Consumer::read_new`].
-    pub async fn claim(&mut self, idle: Duration, cursor: &str, count: usize) -> Result<Claimed, Error> {
-        const COMMAND: &str = "XAUTOCLAIM";
-        let reply: Value = redis::cmd(COMMAND)
-            .arg(&self.stream)
-            .arg(self.group)
-            .arg(&self.name)
-            .arg(idle.as_millis().to_string())
-            .arg(cursor)
-            .arg("COUNT")
-            .arg(count)
-            .query_async(&mut self.connection)
-            .await?;
-        let Value::Array(parts) = reply else { return Err(reply::unexpected(COMMAND, &reply)) };
-        let mut parts = parts.into_iter();
-        let cursor = reply::id(COMMAND, &parts.next().unwrap_or_default())?.to_string();
-        let entries = reply::entries(COMMAND, parts.next().unwrap_or_default())?;
-        // Redis 6.2 has no third part; it returns deleted entries without fields.
-        let deleted = match parts.next() {
-            Some(Value::Array(ids)) => ids.iter().map(|id| reply::id(COMMAND, id)).collect::<Result<_, _>>()?,
-            _ => Vec::new(),
+    pub async fn take(&mut self, whose: Whose, after: EntryId, count: usize, company: u64) -> Result<Taken, Error> {
+        const COMMAND: &str = "take.lua";
+        let (idle, counted) = match whose {
+            Whose::Own { silenced } => (String::new(), silenced),
+            Whose::Idle(idle) => (idle.as_millis().to_string(), true),
         };
-        Ok(Claimed { entries, deleted, cursor })
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(TAKE.get_hash()).arg(1).arg(&self.stream).arg(self.group).arg(&self.name);
+        command.arg(count).arg(after.to_string()).arg(idle).arg(company).arg(u8::from(counted));
+        let (next, rows): (Value, Vec<(Value, u64, Value)>) = self.run_script(&TAKE, &command).await?;
+        let deliveries = rows.into_iter().map(|(id, before, fields)| {
+            Ok(Delivery { entry: reply::entry(COMMAND, Value::Array(vec![id, fields]))?, before })
+        });
+        Ok(Taken { deliveries: deliveries.collect::<Result<_, Error>>()?, next: reply::id(COMMAND, &next)? })
+    }
+
+    /// Counts a delivery of an entry that is about to be processed alone.
+    ///
+    /// # Errors
+    /// As [`Consumer::read_new`].
+    pub async fn count(&mut self, delivery: &Delivery) -> Result<(), Error> {
+        let mut command = self.claim_command(Duration::ZERO);
+        command.arg(delivery.entry.id.to_string()).arg("RETRYCOUNT").arg(delivery.before + 1).arg("JUSTID");
+        Ok(command.exec_async(&mut self.connection).await?)
+    }
+
+    /// Gives entries back untouched: whoever looks next takes them over at once, and this delivery does not count.
+    ///
+    /// # Errors
+    /// As [`Consumer::read_new`].
+    pub async fn hand_back(&mut self, deliveries: &[Delivery]) -> Result<(), Error> {
+        const LONG_AGO: &str = "86400000";
+        let mut pipeline = redis::Pipeline::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            let mut command = self.claim_command(Duration::ZERO);
+            command.arg(delivery.entry.id.to_string()).arg("IDLE").arg(LONG_AGO);
+            command.arg("RETRYCOUNT").arg(delivery.before).arg("JUSTID");
+            pipeline.add_command(command);
+        }
+        Ok(pipeline.exec_async(&mut self.connection).await?)
+    }
+
+    fn claim_command(&self, idle: Duration) -> redis::Cmd {
+        let mut command = redis::cmd("XCLAIM");
+        command.arg(&self.stream).arg(self.group).arg(&self.name).arg(idle.as_millis().to_string());
+        command
     }
 
     /// Marks entries as still being worked on, so that nobody claims them. Does not count as a delivery.
     ///
     /// # Errors
     /// As [`Consumer::read_new`].
-    pub async fn keep_fresh(&mut self, entries: &[Entry]) -> Result<(), Error> {
-        let mut command = redis::cmd("XCLAIM");
-        command.arg(&self.stream).arg(self.group).arg(&self.name).arg(0);
-        for entry in entries {
-            command.arg(entry.id.to_string());
+    pub async fn keep_fresh(&mut self, deliveries: &[Delivery]) -> Result<(), Error> {
+        // Redis would forget a deleted entry that is claimed, and nobody would report it.
+        let there = |delivery: &&Delivery| !delivery.entry.fields.is_empty();
+        let ids: Vec<String> = deliveries.iter().filter(there).map(|delivery| delivery.entry.id.to_string()).collect();
+        if ids.is_empty() {
+            return Ok(());
         }
+        let mut command = self.claim_command(Duration::ZERO);
+        command.arg(ids);
         command.arg("JUSTID").exec_async(&mut self.connection).await?;
         Ok(())
     }
@@ -179,7 +223,7 @@ impl Consumer {
             command.arg(id.to_string());
             let (target, owned, fields) = match ending {
                 HandOff::Done => (0, 0, Vec::new()),
-                HandOff::Dead { fields } => (DEAD, 1, fields),
+                HandOff::Dead { fields, owned } => (DEAD, u8::from(owned), fields),
                 HandOff::Forward { to, fields } => {
                     let index = self.targets.iter().position(|target| *target == to);
                     (FIRST_TARGET + index.expect("a stage forwards to its declared targets only"), 0, fields)
@@ -190,7 +234,9 @@ impl Consumer {
                 command.arg(name).arg(value);
             }
         }
+        failpoint::hit::<Error>(&format!("{}.before_script", self.group))?;
         let (handed, already) = self.run_script(&HAND_OFF, &command).await?;
+        failpoint::hit::<Error>(&format!("{}.script_run", self.group))?;
         Ok(HandOffCounts { handed, already })
     }
 
@@ -201,7 +247,10 @@ impl Consumer {
     pub async fn trim(&mut self) -> Result<u64, Error> {
         let mut command = redis::cmd("EVALSHA");
         command.arg(TRIM.get_hash()).arg(1).arg(&self.stream);
-        self.run_script(&TRIM, &command).await
+        failpoint::hit::<Error>(&format!("{}.before_trim", self.group))?;
+        let removed = self.run_script(&TRIM, &command).await?;
+        failpoint::hit::<Error>(&format!("{}.trimmed", self.group))?;
+        Ok(removed)
     }
 
     async fn run_script<T: redis::FromRedisValue>(
@@ -219,15 +268,28 @@ impl Consumer {
         }
     }
 
-    /// Leaves the group, if nothing is pending for this consumer: deleting a consumer deletes what it holds.
+    /// Leaves the group, if nothing is pending for this consumer.
     ///
     /// # Errors
     /// When Redis cannot be reached.
     pub async fn leave(&mut self) -> Result<(), Error> {
-        static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("leave.lua")));
+        let name = self.name.clone();
+        self.forget(Duration::ZERO, &name).await.map(drop)
+    }
+
+    /// Removes the consumers that hold nothing and have been silent for `idle`: those of killed processes. How many.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn forget_silent(&mut self, idle: Duration) -> Result<u64, Error> {
+        self.forget(idle, "").await
+    }
+
+    async fn forget(&mut self, idle: Duration, only: &str) -> Result<u64, Error> {
         let mut command = redis::cmd("EVALSHA");
-        command.arg(LEAVE.get_hash()).arg(1).arg(&self.stream).arg(self.group).arg(&self.name);
-        self.run_script::<u64>(&LEAVE, &command).await.map(drop)
+        command.arg(FORGET.get_hash()).arg(1).arg(&self.stream).arg(self.group);
+        command.arg(idle.as_millis().to_string()).arg(only);
+        self.run_script(&FORGET, &command).await
     }
 }
 

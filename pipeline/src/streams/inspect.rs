@@ -94,6 +94,26 @@ impl Redis {
         Ok(groups.into_iter().next())
     }
 
+    /// The id that the stage's stream gave out last, whether or not the entry is still there; `None` without a stream.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn last_id(
+        &self,
+        connection: &mut MultiplexedConnection,
+        partition: u16,
+        stage: StageName,
+    ) -> Result<Option<EntryId>, Error> {
+        const COMMAND: &str = "XINFO STREAM";
+        let key = self.keys().stream(partition, stage);
+        let reply: Result<Value, _> = redis::cmd("XINFO").arg("STREAM").arg(&key).query_async(connection).await;
+        match reply {
+            Ok(info) => Ok(Some(reply::id(COMMAND, map(info).get("last-generated-id").unwrap_or(&Value::Nil))?)),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The server's clock, in Unix milliseconds.
     ///
     /// # Errors
@@ -232,9 +252,13 @@ async fn group_maps(connection: &mut MultiplexedConnection, key: &str) -> Result
     let reply: Result<Vec<Value>, _> = redis::cmd("XINFO").arg("GROUPS").arg(key).query_async(connection).await;
     match reply {
         Ok(groups) => Ok(groups.into_iter().map(map).collect()),
-        Err(error) if error.detail().is_some_and(|detail| detail.contains("no such key")) => Ok(Vec::new()),
+        Err(error) if is_missing(&error) => Ok(Vec::new()),
         Err(error) => Err(error.into()),
     }
+}
+
+fn is_missing(error: &redis::RedisError) -> bool {
+    error.detail().is_some_and(|detail| detail.contains("no such key"))
 }
 
 fn map(value: Value) -> HashMap<String, Value> {

@@ -3,6 +3,7 @@
 mod connection;
 mod consumer;
 mod inspect;
+mod pause;
 mod publish;
 mod reply;
 mod unacknowledged;
@@ -11,7 +12,8 @@ mod unacknowledged;
 pub use redis::aio::MultiplexedConnection as Connection;
 
 pub use connection::{Error, Redis, SafetyProblem};
-pub use consumer::{Claimed, Consumer, HandOff, HandOffCounts};
+pub use consumer::{Consumer, Delivery, HandOff, HandOffCounts, Taken, Whose};
 pub use inspect::{ConsumerState, GroupState, StreamState};
+pub use pause::Pause;
 pub use publish::Publisher;
 pub use unacknowledged::Unacknowledged;

@@ -4,7 +4,7 @@ use redis::{Pipeline, Value, aio::MultiplexedConnection};
 
 use super::{Error, Redis, reply};
 use crate::{
-    message::{BODY, EntryId, IMPORT},
+    message::{BODY, EntryId, IMPORT, OrderRef},
     topology::StageName,
 };
 
@@ -43,5 +43,27 @@ impl Publisher {
         }
         let ids: Vec<Value> = pipeline.query_async(&mut self.connection).await?;
         ids.last().map(|id| reply::id("XADD", id)).transpose()
+    }
+}
+
+impl Redis {
+    /// Adds messages for `stage`, in one round trip. After an error any number of them may have been added: adding them
+    /// again is harmless.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached, or is full.
+    pub async fn emit(
+        &self,
+        connection: &mut MultiplexedConnection,
+        partition: u16,
+        stage: StageName,
+        orders: &[OrderRef],
+    ) -> Result<(), Error> {
+        let stream = self.keys().stream(partition, stage);
+        let mut pipeline = Pipeline::with_capacity(orders.len());
+        for order in orders {
+            pipeline.cmd("XADD").arg(&stream).arg("*").arg(BODY).arg(order.encode()).ignore();
+        }
+        Ok(pipeline.exec_async(connection).await?)
     }
 }

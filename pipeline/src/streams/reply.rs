@@ -6,13 +6,14 @@ use redis::Value;
 use super::Error;
 use crate::message::{Entry, EntryId};
 
-/// `[[id, [name, value, …]], …]`. An entry that was deleted under its group has no fields.
+/// `[[id, [name, value, …]], …]`.
 pub(super) fn entries(command: &'static str, value: Value) -> Result<Vec<Entry>, Error> {
     let Value::Array(items) = value else { return Err(unexpected(command, &value)) };
     items.into_iter().map(|item| entry(command, item)).collect()
 }
 
-fn entry(command: &'static str, value: Value) -> Result<Entry, Error> {
+/// `[id, [name, value, …]]`. An entry that was deleted under its group has no fields.
+pub(super) fn entry(command: &'static str, value: Value) -> Result<Entry, Error> {
     match value {
         Value::Array(mut parts) if parts.len() == 2 => {
             let fields = parts.pop().unwrap_or_default();

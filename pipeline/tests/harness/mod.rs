@@ -90,8 +90,8 @@ impl Stack {
                 stock,
             })
             .collect();
-        store::upsert_customers(self.store.pool(), &customers).await.expect("customers");
-        store::upsert_products(self.store.pool(), &products).await.expect("products");
+        store::upsert_customers(&self.store.pool(), &customers).await.expect("customers");
+        store::upsert_products(&self.store.pool(), &products).await.expect("products");
     }
 
     /// Publishes orders as an importer does.
@@ -106,6 +106,7 @@ impl Stack {
         PipelineConfig {
             stages: stages.to_vec(),
             relay: true,
+            reconcile_every: None,
             workers_per_stage: 1,
             limits: Limits { block: Duration::from_millis(20), ..Limits::default() },
             gateway: Simulator::new(SUCCESS_RATE, Duration::ZERO).expect("a rate"),
@@ -114,7 +115,9 @@ impl Stack {
 
     /// Starts workers; stop them, or drop them with the runtime.
     pub(crate) async fn start(&self, config: &PipelineConfig) -> Workers {
-        Workers::start(config, &self.store, &self.redis, &Shutdown::default()).await.expect("the pipeline starts")
+        Workers::start(config, (&self.store, &self.reports), &self.redis, &Shutdown::default())
+            .await
+            .expect("the pipeline starts")
     }
 
     /// Runs these stages and the relay until the streams of the stages are drained and the board shows every event.
@@ -164,7 +167,7 @@ impl Stack {
 
     /// Runs statements in this test's database; how many rows the last one changed.
     pub(crate) async fn sql(&self, statements: &str) -> u64 {
-        let done = sqlx::raw_sql(AssertSqlSafe(statements)).execute(self.reports.pool()).await;
+        let done = sqlx::raw_sql(AssertSqlSafe(statements)).execute(&self.reports.pool()).await;
         done.unwrap_or_else(|error| panic!("{statements}: {error}")).rows_affected()
     }
 
@@ -173,7 +176,7 @@ impl Stack {
     where
         T: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
     {
-        let value = sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(self.reports.pool()).await;
+        let value = sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&self.reports.pool()).await;
         value.unwrap_or_else(|error| panic!("{query}: {error}"))
     }
 
