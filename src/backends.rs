@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use pipeline::{
+    shutdown::Shutdown,
     store::{Store, WorkerSettings},
-    streams::Redis,
+    streams::{Redis, SafetyProblem},
 };
+
+use tracing::warn;
 
 use crate::{
     config::{Globals, Servers, servers_from_env},
     exit::{Exit, Refusal},
+    patience::patiently,
     stack::Stack,
 };
 
@@ -91,12 +95,35 @@ impl Backends {
             .map_err(|error| Refusal::new(Exit::Usage, format!("REDIS_URL cannot be used: {error}")).into())
     }
 
+    /// Waits until both servers answer, through outages of any length; `false` when the signal came first.
+    ///
+    /// # Errors
+    /// When a server answers in a way that waiting does not heal (no schema, a wrong password), or as
+    /// [`Backends::check_safety`].
+    pub async fn await_servers(&self, shutdown: &Shutdown) -> anyhow::Result<bool> {
+        let (store, redis) = (self.store(WorkerSettings::Report, 1)?, self.redis()?);
+        let tell = |text: &str| warn!("{text}");
+        let postgres =
+            async { anyhow::Ok(patiently(shutdown, tell, async || Ok(store.partitions().await?)).await?.is_some()) };
+        let redis = async {
+            match patiently(shutdown, tell, async || Ok(redis.safety_problems().await?)).await? {
+                Some(problems) => self.judge(&problems).map(|()| true),
+                None => Ok(false),
+            }
+        };
+        let (postgres, redis) = tokio::try_join!(postgres, redis)?;
+        Ok(postgres && redis)
+    }
+
     /// Refuses to put orders into a Redis that may lose them.
     ///
     /// # Errors
     /// When Redis is away, or its settings are unsafe and nobody said that this is meant.
     pub async fn check_safety(&self) -> anyhow::Result<()> {
-        let problems = self.redis()?.safety_problems().await?;
+        self.judge(&self.redis()?.safety_problems().await?)
+    }
+
+    fn judge(&self, problems: &[SafetyProblem]) -> anyhow::Result<()> {
         if problems.is_empty() || self.allow_volatile_redis {
             return Ok(());
         }

@@ -1,6 +1,8 @@
 //! The command line: every flag with its default and its variable.
 
+pub mod dead;
 pub mod operate;
+mod span;
 
 use std::path::PathBuf;
 
@@ -71,6 +73,12 @@ pub enum Command {
     Resume(operate::ResumeArgs),
     /// Give orders a new message whose message Redis has lost
     Reconcile(operate::ReconcileArgs),
+    /// List, replay, discard, export and import the messages that no stage could process
+    Dead {
+        /// What to do
+        #[command(subcommand)]
+        what: dead::DeadCommand,
+    },
     /// Prove from SQL and Redis that the books balance
     Audit,
     /// Bring the database schema up to this version
@@ -122,7 +130,7 @@ pub struct ImportArgs {
     #[arg(long, default_value = "256M", value_parser = parse_bytes, env = "ORDERSTREAM_IMPORT_MEMORY", hide_env_values = true)]
     pub memory: u64,
     /// Stop publishing while this many orders are on their way through the pipeline
-    #[arg(long, default_value_t = 500_000, env = "ORDERSTREAM_MAX_BACKLOG", hide_env_values = true)]
+    #[arg(long, default_value_t = 500_000, env = "ORDERSTREAM_MAX_BACKLOG", hide_env_values = true, value_parser = clap::value_parser!(u64).range(1..))]
     pub max_backlog: u64,
     /// How the workers run that a local stack brings along
     #[command(flatten)]

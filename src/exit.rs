@@ -95,7 +95,7 @@ pub fn report(outcome: anyhow::Result<Exit>) -> ExitCode {
 }
 
 /// An error with its causes; libraries like to repeat theirs.
-fn chain(error: &anyhow::Error) -> String {
+pub(crate) fn chain(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
         if text.is_empty() {

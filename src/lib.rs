@@ -11,5 +11,6 @@ pub mod generate;
 pub mod import;
 pub mod intake;
 pub mod output;
+pub mod patience;
 pub mod progress;
 pub mod stack;

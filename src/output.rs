@@ -48,6 +48,34 @@ pub fn table(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> anyhow
     text_line(&text.join("\n"))
 }
 
+/// Bytes from anybody, as text that does nothing to a terminal: control characters, marks that turn the direction of
+/// text, and what is not UTF-8 are written as escapes. Line feeds stay if `lines`.
+pub fn inert(bytes: &[u8], lines: bool) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\n' if lines => text.push(character),
+                _ if character.is_control() => text.extend(character.escape_default()),
+                '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => {
+                    text.extend(character.escape_unicode());
+                }
+                _ => text.push(character),
+            }
+        }
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    text
+}
+
+/// The first `most` characters; an ellipsis says that there are more.
+pub fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
 /// `1234567` as `1,234,567`.
 pub fn thousands(number: impl Into<i128>) -> String {
     let number: i128 = number.into();
@@ -76,6 +104,13 @@ mod tests {
     use pipeline::domain::Cents;
 
     use super::*;
+
+    #[test]
+    fn hostile_bytes_are_shown_and_do_nothing() {
+        assert_eq!(inert(b"\x1b[2J\x07\r\n\xff ok \xc3\xa9", false), "\\u{1b}[2J\\u{7}\\r\\n\\xff ok é");
+        assert_eq!(inert("a\u{202e}b\nc\u{9b}".as_bytes(), true), "a\\u{202e}b\nc\\u{9b}");
+        assert_eq!((cut("äöü", 3), cut("äöü", 2)), ("äöü".to_owned(), "äö…".to_owned()));
+    }
 
     #[test]
     fn numbers_are_grouped() {

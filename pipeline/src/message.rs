@@ -36,6 +36,24 @@ pub struct EntryId {
     pub seq: u64,
 }
 
+impl EntryId {
+    /// The smallest id after this one; `None` after the last.
+    pub fn successor(self) -> Option<Self> {
+        match self.seq.checked_add(1) {
+            Some(seq) => Some(Self { ms: self.ms, seq }),
+            None => Some(Self { ms: self.ms.checked_add(1)?, seq: 0 }),
+        }
+    }
+
+    /// The largest id before this one; `None` before the first.
+    pub fn predecessor(self) -> Option<Self> {
+        match self.seq.checked_sub(1) {
+            Some(seq) => Some(Self { ms: self.ms, seq }),
+            None => Some(Self { ms: self.ms.checked_sub(1)?, seq: u64::MAX }),
+        }
+    }
+}
+
 impl fmt::Display for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.ms, self.seq)
@@ -114,6 +132,19 @@ pub enum DeadReason {
 }
 
 impl DeadReason {
+    /// Every reason, in the order of `docs/CONTRACTS.md`.
+    pub const ALL: [Self; 9] = [
+        Self::NoBody,
+        Self::TooLarge,
+        Self::Undecodable,
+        Self::InvalidOrder,
+        Self::Conflict,
+        Self::UnknownOrder,
+        Self::Deleted,
+        Self::RefusedByDatabase,
+        Self::AttemptsExhausted,
+    ];
+
     /// The word in the dead letter's field `reason`.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -127,6 +158,17 @@ impl DeadReason {
             Self::RefusedByDatabase => "refused_by_database",
             Self::AttemptsExhausted => "attempts_exhausted",
         }
+    }
+}
+
+impl FromStr for DeadReason {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|reason| reason.as_str() == word)
+            .ok_or_else(|| format!("{word:?} is not one of {}", Self::ALL.map(Self::as_str).join(", ")))
     }
 }
 
@@ -361,6 +403,15 @@ mod tests {
         ] {
             assert_eq!(reason(body), DeadReason::InvalidOrder, "{}", String::from_utf8_lossy(body));
         }
+    }
+
+    #[test]
+    fn ids_have_neighbours_up_to_their_ends() {
+        let id = |ms, seq| EntryId { ms, seq };
+        for (one, next) in [(id(5, 0), id(5, 1)), (id(5, u64::MAX), id(6, 0)), (id(0, 0), id(0, 1))] {
+            assert_eq!((one.successor(), next.predecessor()), (Some(next), Some(one)));
+        }
+        assert_eq!((id(u64::MAX, u64::MAX).successor(), id(0, 0).predecessor()), (None, None));
     }
 
     #[test]

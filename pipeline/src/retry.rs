@@ -7,9 +7,14 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 /// 20 ms, doubling up to 1 s, and a jitter of up to as much again, for ever: what was away is noticed to be back within
 /// two seconds.
 pub fn delays() -> impl Iterator<Item = Duration> {
+    delays_up_to(Duration::from_secs(1))
+}
+
+/// The same, doubling up to `longest`.
+pub fn delays_up_to(longest: Duration) -> impl Iterator<Item = Duration> {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(20))
-        .with_max_delay(Duration::from_secs(1))
+        .with_max_delay(longest)
         .with_jitter()
         .without_max_times()
         .build()

@@ -8,6 +8,7 @@ use harness::Stack;
 use pipeline::{
     domain::{Cents, EventKind, FailureReason, LINES_PER_ORDER_MAX, ORDER_CODE_BYTES_MAX, OrderStatus, PaymentStatus},
     message::{BODY_BYTES_MAX, DEAD_FIELDS_MAX, DeadReason},
+    streams::DEAD_LETTERS_MAX,
 };
 
 const STATES: &str = include_str!("../../docs/STATES.md");
@@ -88,6 +89,7 @@ fn the_bounds_of_messages_are_those_of_the_code() {
         ("quantity of a line", i32::MAX.to_string()),
         ("bytes of a message's `body`", BODY_BYTES_MAX.to_string()),
         ("fields of its original that a dead letter keeps", DEAD_FIELDS_MAX.to_string()),
+        ("dead letters of a partition", DEAD_LETTERS_MAX.to_string()),
     ] {
         let row = rows(CONTRACTS, "## Bounds").into_iter().find(|row| row[0] == what);
         assert_eq!(row.unwrap_or_else(|| panic!("{what} is not in the table"))[1], bound, "{what}");

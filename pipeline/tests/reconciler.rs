@@ -140,7 +140,7 @@ async fn a_lost_group_a_lost_stream_and_one_lost_entry_are_made_up_for() {
 }
 
 #[tokio::test]
-async fn a_parked_order_is_left_alone_until_it_is_unparked() {
+async fn a_parked_order_is_left_alone_for_as_long_as_its_letter_is_there() {
     let stack = Stack::get().await;
     stack.seed(5, &[5_000; 3]).await;
     stack.publish(&orders("ORD", 2)[1..]).await;
@@ -164,7 +164,9 @@ async fn a_parked_order_is_left_alone_until_it_is_unparked() {
     redis::cmd("XADD").arg(&dead).arg("*").arg(&letter).arg(&rest).exec_async(&mut redis).await.expect("added");
     redis::cmd("DEL").arg(stack.redis.keys().stream(0, StageName::Payment)).exec_async(&mut redis).await.expect("gone");
     assert!(sweep(&stack, Mode::Repair).await.is_nothing(), "its letter is there");
-    store::unpark_orders(&mut postgres, &[id]).await.expect("unparked");
+    redis::cmd("DEL").arg(&dead).exec_async(&mut redis).await.expect("gone");
+    assert_eq!(sweep(&stack, Mode::Look).await.letters_lost, 1);
+    assert_eq!(sweep(&stack, Mode::Repair).await.letters_lost, 1, "nobody could ever replay it");
     assert_eq!(sweep(&stack, Mode::Repair).await.to_payment, 1);
     stack.drain().await;
     settled(&stack, 1).await;

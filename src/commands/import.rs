@@ -3,9 +3,12 @@
 mod reading;
 mod summary;
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use anyhow::Context;
 use pipeline::{
     shutdown::Shutdown,
     store::{self, ImportOutcome, Store, WorkerSettings},
@@ -20,6 +23,7 @@ use crate::{
     exit::{Exit, Refusal},
     intake::Intake,
     output,
+    patience::{ServerError, patiently},
     progress::Progress,
 };
 use reading::File;
@@ -27,6 +31,9 @@ use summary::{Outcome, Summary};
 
 /// A consumer that asked for work this recently is at work.
 const AT_WORK_MS: u64 = 5_000;
+
+/// How long an import that did not come to its end may take to write that down.
+const LAST_NOTE_MAX: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(globals: &Globals, args: &ImportArgs) -> anyhow::Result<Exit> {
     if args.rejects.is_some() && args.files.len() > 1 {
@@ -149,16 +156,29 @@ impl Session {
     ) -> anyhow::Result<Summary> {
         let file = File::open(path, args.rejects.as_deref())?;
         let mut summary = Summary::new(&file);
-        let import_id = store::start_import(&self.store.pool(), &summary.file).await?;
+        let start = async || store::start_import(&self.store.pool(), &summary.file).await;
+        let Some(import_id) = self.ask(progress, shutdown, start).await? else {
+            summary.outcome = Outcome::Interrupted;
+            return Ok(summary);
+        };
         summary.import_id = Some(import_id);
         let result = self.import_as(import_id, file, args, &mut summary, progress, shutdown).await;
         if result.is_err() {
             summary.outcome = Outcome::Failed;
         }
-        let noted = self.note(import_id, &summary).await;
+        self.note_end(import_id, &mut summary, progress, shutdown).await;
         result?;
-        noted?;
         Ok(summary)
+    }
+
+    /// Asks Postgres, through outages; `None` when the signal came first.
+    async fn ask<T>(
+        &self,
+        progress: &Progress,
+        shutdown: &Shutdown,
+        mut ask: impl AsyncFnMut() -> Result<T, store::Error>,
+    ) -> Result<Option<T>, ServerError> {
+        patiently(shutdown, |text| progress.note(text), async || Ok(ask().await?)).await
     }
 
     async fn import_as(
@@ -177,7 +197,10 @@ impl Session {
         };
         summary.read(&read, started.elapsed());
         summary.outcome = Outcome::Publishing;
-        self.note(import_id, summary).await?;
+        if self.ask(progress, shutdown, async || self.note(import_id, summary).await).await?.is_none() {
+            summary.outcome = Outcome::Interrupted;
+            return Ok(());
+        }
 
         let intake = Intake {
             store: self.store.clone(),
@@ -199,7 +222,10 @@ impl Session {
             return Ok(());
         }
         summary.outcome = Outcome::Waiting;
-        self.note(import_id, summary).await?;
+        if self.ask(progress, shutdown, async || self.note(import_id, summary).await).await?.is_none() {
+            summary.outcome = Outcome::Interrupted;
+            return Ok(());
+        }
         let Some(known) = intake.await_known(&published, progress, shutdown).await? else {
             summary.outcome = Outcome::Interrupted;
             return Ok(());
@@ -215,15 +241,37 @@ impl Session {
                 }
             }
             summary.settled(publishing.elapsed(), crew.counts());
-            summary.latency = store::import_latency(&self.store.pool(), import_id).await?;
+            let latency = async || store::import_latency(&self.store.pool(), import_id).await;
+            summary.latency = self.ask(progress, shutdown, latency).await?.flatten();
         }
-        summary.states = store::state_counts(&self.store.pool(), Some(import_id)).await?;
-        summary.outcome = Outcome::Done;
+        let states = async || store::state_counts(&self.store.pool(), Some(import_id)).await;
+        summary.outcome = match self.ask(progress, shutdown, states).await? {
+            Some(states) => {
+                summary.states = states;
+                Outcome::Done
+            }
+            None => Outcome::Interrupted,
+        };
         Ok(())
     }
 
+    /// Writes down how the import ended. Who interrupted it, or has an error to read, does not wait long for that.
+    async fn note_end(&self, import_id: i64, summary: &mut Summary, progress: &Progress, shutdown: &Shutdown) {
+        if matches!(summary.outcome, Outcome::Done | Outcome::Published) {
+            match self.ask(progress, shutdown, async || self.note(import_id, summary).await).await {
+                Ok(Some(())) => return,
+                Ok(None) => summary.outcome = Outcome::Interrupted,
+                Err(_) => {}
+            }
+        }
+        let noted = tokio::time::timeout(LAST_NOTE_MAX, self.note(import_id, summary)).await;
+        if !matches!(noted, Ok(Ok(()))) {
+            progress.note("Postgres was away: how this import ended is not recorded there");
+        }
+    }
+
     /// Writes down where the import stands.
-    async fn note(&self, import_id: i64, summary: &Summary) -> anyhow::Result<()> {
+    async fn note(&self, import_id: i64, summary: &Summary) -> Result<(), store::Error> {
         let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let outcome = ImportOutcome {
             sha256: summary.sha256.clone(),
@@ -234,9 +282,7 @@ impl Session {
             duplicates: summary.known.map(|known| count(known.duplicate_orders)),
             conflicts: summary.known.map(|known| count(known.conflicting_orders)),
         };
-        store::note_import_status(&self.store.pool(), import_id, summary.outcome.as_str(), &outcome)
-            .await
-            .context("cannot record the import in Postgres")
+        store::note_import_status(&self.store.pool(), import_id, summary.outcome.as_str(), &outcome).await
     }
 
     async fn close(self) {

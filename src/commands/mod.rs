@@ -2,6 +2,7 @@
 
 mod audit;
 mod catalogue;
+mod dead;
 mod dev;
 mod figures;
 mod generate;
@@ -67,6 +68,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Pause(args) => pause::pause(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Resume(args) => pause::resume(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Reconcile(args) => reconcile::run(&Backends::open(&globals).await?, &args, &globals).await,
+        Command::Dead { what } => dead::run(&Backends::open(&globals).await?, what, &globals).await,
         Command::Audit => audit::run(&Backends::open(&globals).await?, &globals).await,
         Command::Import(args) => import::run(&globals, &args).await,
         Command::Generate(args) => generate::run(&args, &globals),

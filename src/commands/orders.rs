@@ -16,8 +16,9 @@ use crate::{
 pub(super) async fn show(backends: &Backends, code: &str, globals: &Globals) -> Result<Exit> {
     let store = backends.store(WorkerSettings::Report, 1)?;
     let Some(detail) = store::find_order(&store.pool(), code).await? else {
-        let message =
-            format!("Postgres has no order {code:?}; a message on its way or a dead letter is not in Postgres");
+        let message = format!(
+            "Postgres has no order {code:?}; a message on its way or a dead letter (orderstream dead list) is not in Postgres"
+        );
         return Err(Refusal::new(Exit::NotFound, message).into());
     };
     let timeline = timeline(&detail);
@@ -147,6 +148,6 @@ pub(super) async fn list(backends: &Backends, args: &OrdersArgs, globals: &Globa
     Ok(Exit::Done)
 }
 
-fn time(at: DateTime<Utc>) -> String {
+pub(super) fn time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }

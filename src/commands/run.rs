@@ -8,7 +8,7 @@ use pipeline::{
     runner::{CountersSnapshot, Limits, PipelineConfig, Workers},
     shutdown::Shutdown,
     store::{self, Store, WorkerSettings},
-    streams::Redis,
+    streams::{Connection, Redis},
     topology::StageName,
 };
 use tracing::{info, warn};
@@ -20,6 +20,7 @@ use crate::{
     config::Globals,
     exit::{Exit, Refusal},
     output,
+    patience::ServerError,
 };
 
 /// How often a draining run looks whether anything is left.
@@ -27,7 +28,15 @@ const DRAIN_POLL: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<Exit> {
     let shutdown = shutdown_on_signal()?;
+    simulator(&args.workers.payment)?;
     let backends = Backends::open(globals).await?;
+    // Containers start in any order. What is wrong for good still ends the command at once.
+    if !backends.await_servers(&shutdown).await? {
+        if globals.json {
+            output::json(&BTreeMap::<StageName, CountersSnapshot>::new())?;
+        }
+        return Ok(if args.until_drained { Exit::Interrupted } else { Exit::Done });
+    }
     let crew = Crew::start(&backends, &args.stages, &args.workers, &shutdown).await?;
     if args.until_drained {
         tokio::select! {
@@ -99,29 +108,43 @@ impl Crew {
     }
 
     /// Waits until the streams of all stages are acknowledged to their end and, with a relay, the board shows the
-    /// last event. Looks twice: a message between two streams is seen by neither look alone.
+    /// last event. Looks twice: a message between two streams is seen by neither look alone. A server that is away has
+    /// not drained; the workers say that it is away.
     pub(super) async fn drained(&self) -> anyhow::Result<()> {
         let mut calm = 0;
+        let mut connection = None;
         while calm < 2 {
-            calm = if self.is_drained().await? { calm + 1 } else { 0 };
+            calm = match self.is_drained(&mut connection).await {
+                Ok(true) => calm + 1,
+                Ok(false) => 0,
+                Err(error) if error.outage().is_some() => {
+                    connection = None;
+                    0
+                }
+                Err(error) => return Err(error.into()),
+            };
             tokio::time::sleep(DRAIN_POLL).await;
         }
         Ok(())
     }
 
-    async fn is_drained(&self) -> anyhow::Result<bool> {
-        let mut connection = self.redis.connect().await?;
+    async fn is_drained(&self, connection: &mut Option<Connection>) -> Result<bool, ServerError> {
+        let connection = match connection {
+            Some(connection) => connection,
+            None => connection.insert(self.redis.connect().await?),
+        };
         for partition in 0..self.store.partitions().await? {
             for stage in &self.stages {
-                let group = self.redis.group_state(&mut connection, partition, *stage).await?;
+                let group = self.redis.group_state(connection, partition, *stage).await?;
                 if !group.is_some_and(|group| group.is_drained()) {
                     return Ok(false);
                 }
             }
         }
         if self.relay {
-            let last = store::last_event_seq(&mut *self.store.pool().acquire().await?).await?;
-            let cursor = Board::new(self.redis.keys().clone()).cursor(&mut connection).await?;
+            let mut postgres = self.store.pool().acquire().await.map_err(store::Error::from)?;
+            let last = store::last_event_seq(&mut postgres).await?;
+            let cursor = Board::new(self.redis.keys().clone()).cursor(connection).await?;
             return Ok(cursor.unwrap_or(0) == last);
         }
         Ok(true)

@@ -4,7 +4,7 @@ use anyhow::Result;
 use pipeline::{
     relay::Board,
     store::{self, WorkerSettings},
-    streams::StreamState,
+    streams::{DEAD_LETTERS_MAX, DeadLetterReasons, GroupState, StreamState},
     topology::StageName,
 };
 use serde::Serialize;
@@ -13,13 +13,23 @@ use crate::{
     backends::Backends,
     config::Globals,
     exit::Exit,
-    output::{self, thousands},
+    output::{self, inert, thousands},
 };
+
+/// From this share of their bound on, dead letters are warned of, in percent.
+const DEAD_LETTERS_WARN_PERCENT: u64 = 80;
+
+/// A strange group that is behind for longer than this is warned of.
+const STRANGER_PATIENCE_MS: u64 = 600_000;
 
 #[derive(Serialize)]
 struct Status {
     partitions: Vec<Partition>,
     relay: RelayState,
+    /// Orders whose message is a dead letter, and that wait for it.
+    parked_orders: i64,
+    /// What somebody should do something about.
+    warnings: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -27,6 +37,8 @@ struct Partition {
     partition: u16,
     streams: Vec<StreamState>,
     dead_letters: u64,
+    /// Of the newest dead letters.
+    dead_letter_reasons: DeadLetterReasons,
 }
 
 #[derive(Serialize)]
@@ -48,13 +60,17 @@ pub(super) async fn run(backends: &Backends, globals: &Globals) -> Result<Exit> 
             streams.push(redis.stream_state(&mut connection, partition, stage).await?);
         }
         let dead_letters = redis.dead_letters(&mut connection, partition).await?;
-        partitions.push(Partition { partition, streams, dead_letters });
+        let dead_letter_reasons = redis.dead_letter_reasons(&mut connection, partition).await?;
+        partitions.push(Partition { partition, streams, dead_letters, dead_letter_reasons });
     }
+    let mut postgres = store.pool().acquire().await?;
     let relay = RelayState {
         cursor: Board::new(redis.keys().clone()).cursor(&mut connection).await?,
-        last_event: store::last_event_seq(&mut *store.pool().acquire().await?).await?,
+        last_event: store::last_event_seq(&mut postgres).await?,
     };
-    let status = Status { partitions, relay };
+    let parked_orders = store::parked_orders(&mut postgres).await?;
+    let warnings = partitions.iter().flat_map(warnings).collect();
+    let status = Status { partitions, relay, parked_orders, warnings };
     if globals.json {
         output::json(&status)?;
         return Ok(Exit::Done);
@@ -103,12 +119,61 @@ fn print(status: &Status) -> Result<()> {
     let dead: u64 = status.partitions.iter().map(|partition| partition.dead_letters).sum();
     let cursor = status.relay.cursor.unwrap_or(0);
     output::text_line(&format!("Dead letters  {}", thousands(dead)))?;
+    let mut reasons = std::collections::BTreeMap::<&str, u64>::new();
+    let mut looked_at = 0;
+    for found in status.partitions.iter().map(|partition| &partition.dead_letter_reasons) {
+        looked_at += found.of;
+        found.reasons.iter().for_each(|(reason, count)| *reasons.entry(reason).or_default() += count);
+    }
+    for (reason, count) in reasons {
+        let of = if looked_at < dead { format!("  of the newest {}", thousands(looked_at)) } else { String::new() };
+        output::text_line(&format!("  {reason:20} {:>9}{of}", thousands(count)))?;
+    }
+    output::text_line(&format!("Parked orders {}", thousands(status.parked_orders)))?;
     output::text_line(&format!(
         "Relay         event {} of {} ({} behind)",
         thousands(cursor),
         thousands(status.relay.last_event),
         thousands(status.relay.last_event - cursor)
-    ))
+    ))?;
+    status.warnings.iter().try_for_each(|warning| output::text_line(&format!("warning: {warning}")))
+}
+
+/// What will go wrong if nobody does anything.
+fn warnings(partition: &Partition) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if partition.dead_letters >= DEAD_LETTERS_MAX * DEAD_LETTERS_WARN_PERCENT / 100 {
+        warnings.push(format!(
+            "partition {} has {} dead letters; beyond {} the oldest are dropped. Keep them with: orderstream dead export \
+             -o FILE, then make room with: orderstream dead discard",
+            partition.partition,
+            thousands(partition.dead_letters),
+            thousands(DEAD_LETTERS_MAX),
+        ));
+    }
+    for (stage, stream) in StageName::ALL.iter().zip(&partition.streams) {
+        let own = stream.groups.iter().find(|group| group.name == stage.as_str());
+        let strangers = stream.groups.iter().filter(|group| group.name != stage.as_str());
+        for group in strangers.filter(|group| pins(group, own)) {
+            let name = inert(group.name.as_bytes(), false);
+            warnings.push(format!(
+                "the group {name:?} on {} is not of orderstream and is {} behind: nothing after its oldest entry can be \
+                 trimmed. Let it read, or remove it with: redis-cli XGROUP DESTROY '{}' {name:?}",
+                stream.key,
+                group.oldest_age_ms.map_or_else(|| "far".to_owned(), age),
+                stream.key,
+            ));
+        }
+    }
+    warnings
+}
+
+/// Whether a strange group keeps entries in the stream that the stage is done with, and does not look like catching up.
+fn pins(group: &GroupState, own: Option<&GroupState>) -> bool {
+    let Some(low_water) = group.low_water else { return false };
+    let needed = own.is_none_or(|own| own.low_water.is_some_and(|own| own <= low_water));
+    let idle = group.consumers.is_empty() || group.oldest_age_ms.is_some_and(|age| age > STRANGER_PATIENCE_MS);
+    !needed && idle
 }
 
 /// Milliseconds as people say them.
@@ -118,5 +183,23 @@ fn age(ms: u64) -> String {
         1_000..120_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
         120_000..7_200_000 => format!("{} min", ms / 60_000),
         _ => format!("{} h", ms / 3_600_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dead_letters_near_their_bound_are_warned_of() {
+        let partition = |dead_letters| Partition {
+            partition: 0,
+            streams: Vec::new(),
+            dead_letters,
+            dead_letter_reasons: DeadLetterReasons::default(),
+        };
+        assert_eq!(warnings(&partition(799_999)), Vec::<String>::new());
+        let [warning] = warnings(&partition(800_000)).try_into().expect("one warning");
+        assert!(warning.contains("800,000") && warning.contains("orderstream dead export"), "{warning}");
     }
 }

@@ -2,21 +2,29 @@
 //!
 //! Orders are published in chunks, in order of first appearance, while the pipeline has room. Then each chunk is looked
 //! up in Postgres until it knows every order of it. Between the two, orders exist only in Redis: what Redis loses there
-//! is published again.
+//! is published again, as often as it is lost. Servers that are away are waited for.
 
 mod chunks;
+mod link;
 mod publish;
+mod refused;
 mod verify;
 
 use std::{sync::Arc, time::Duration};
 
 use pipeline::{
     message::EntryId,
-    store::{self, Store},
+    shutdown::Shutdown,
+    store::Store,
     streams::{self, Redis},
 };
 
-use crate::import::Grouped;
+use crate::{
+    import::Grouped,
+    patience::{ServerError, patiently},
+    progress::Progress,
+};
+use link::{Link, Open};
 
 /// Orders that are published, and looked up, together.
 const CHUNK_ORDERS: usize = 1_000;
@@ -27,12 +35,9 @@ const POLL: Duration = Duration::from_millis(50);
 /// A failure on the way.
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
-    /// Redis, or the way to it.
-    #[error("Redis failed")]
-    Streams(#[from] streams::Error),
-    /// Postgres, or the way to it.
-    #[error("Postgres failed")]
-    Store(#[from] store::Error),
+    /// A server, in a way that waiting does not heal.
+    #[error(transparent)]
+    Server(#[from] ServerError),
     /// The temporary files that hold what does not fit into memory.
     #[error("reading the temporary files failed")]
     Spill(#[from] std::io::Error),
@@ -89,10 +94,29 @@ pub struct Known {
     pub conflicting_orders: u64,
     /// Their rows.
     pub conflicting_rows: u64,
-    /// Orders that Postgres does not have although their messages were processed: dead letters.
+    /// Orders that the workers refused: dead letters.
     pub missing_orders: u64,
     /// Their rows.
     pub missing_rows: u64,
     /// Orders that were published again because Redis had lost them.
     pub republished_orders: u64,
+}
+
+/// What a part of the import says to the user, and whether it is to end.
+#[derive(Clone, Copy)]
+struct Talk<'a> {
+    progress: &'a Progress,
+    shutdown: &'a Shutdown,
+}
+
+impl Talk<'_> {
+    /// Speaks with Redis until it answers; `None` when the signal came first.
+    async fn redis<T>(
+        &self,
+        link: &mut Link<'_>,
+        mut work: impl AsyncFnMut(&mut Open) -> Result<T, streams::Error>,
+    ) -> Result<Option<T>, ServerError> {
+        let tell = |text: &str| self.progress.note(text);
+        patiently(self.shutdown, tell, async || Ok(link.with(&mut work).await?)).await
+    }
 }

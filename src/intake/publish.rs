@@ -1,22 +1,18 @@
 //! Publishing, no faster than the pipeline follows.
 
-use pipeline::{
-    shutdown::Shutdown,
-    streams::{Connection, Publisher},
-    topology::StageName,
-};
+use pipeline::{message::EntryId, shutdown::Shutdown, topology::StageName};
 
-use super::{Intake, IntakeError, POLL, Published, PublishedChunk, chunks::chunks};
+use super::{Intake, IntakeError, Link, Open, POLL, Published, PublishedChunk, Talk, chunks::chunks};
 use crate::{import::encode_order_into, output::thousands, progress::Progress};
 
 /// How many chunks are published between two looks at the backlog.
 const CHECK_EVERY: usize = 4;
 
 impl Intake {
-    /// Publishes all orders, or those up to the signal.
+    /// Publishes all orders, or those up to the signal. A Redis that is away or full is waited for.
     ///
     /// # Errors
-    /// When Redis or the temporary files fail. Starting over is harmless.
+    /// When Redis refuses for good, or the temporary files fail. Starting over is harmless.
     pub async fn publish(
         &self,
         total: u64,
@@ -24,29 +20,28 @@ impl Intake {
         shutdown: &Shutdown,
     ) -> Result<Published, IntakeError> {
         progress.phase("Publishing", Some(total));
-        let mut publishers = Vec::new();
-        for partition in 0..self.partitions {
-            publishers.push((partition, Publisher::connect(&self.redis, partition).await?));
-        }
-        let mut inspector = self.redis.connect().await?;
+        let mut link = Link::new(&self.redis, self.partitions);
         let mut published = Published::default();
         let mut chunks = chunks(&self.orders, |order| {
             let mut body = Vec::with_capacity(512);
             encode_order_into(&order.order, &mut body);
             body
         });
+        let mut partitions = (0..self.partitions).cycle();
         let mut turn = 0usize;
         while let Some(bodies) = chunks.recv().await {
             let bodies = bodies?;
             if turn.is_multiple_of(CHECK_EVERY)
-                && !self.has_room(&mut inspector, published.orders, progress, shutdown).await?
+                && !self.has_room(&mut link, published.orders, progress, shutdown).await?
             {
                 return Ok(published);
             }
-            let (partition, publisher) = &mut publishers[turn % usize::from(self.partitions)];
             turn += 1;
-            if let Some(last) = publisher.publish(&bodies, Some(self.import_id)).await? {
-                published.chunks.push(PublishedChunk { partition: *partition, last });
+            let partition = partitions.next().unwrap_or_default();
+            let talk = Talk { progress, shutdown };
+            let Some(last) = self.add(&mut link, partition, &bodies, talk).await? else { return Ok(published) };
+            if let Some(last) = last {
+                published.chunks.push(PublishedChunk { partition, last });
             }
             published.orders += bodies.len() as u64;
             let count = published.orders;
@@ -57,29 +52,48 @@ impl Intake {
         Ok(published)
     }
 
+    /// Adds bodies to the stream and gives the id of the last one, through outages; `None` when the signal came first.
+    /// After a failure all of them are added again: nobody knows how many had been, and a second message is harmless.
+    pub(super) async fn add(
+        &self,
+        link: &mut Link<'_>,
+        partition: u16,
+        bodies: &[Vec<u8>],
+        talk: Talk<'_>,
+    ) -> Result<Option<Option<EntryId>>, IntakeError> {
+        let publish =
+            async |open: &mut Open| open.publishers[usize::from(partition)].publish(bodies, Some(self.import_id)).await;
+        Ok(talk.redis(link, publish).await?)
+    }
+
     /// Waits until the pipeline has room; `false` when the signal came first.
     async fn has_room(
         &self,
-        inspector: &mut Connection,
+        link: &mut Link<'_>,
         published: u64,
         progress: &mut Progress,
         shutdown: &Shutdown,
     ) -> Result<bool, IntakeError> {
-        while !shutdown.has_begun() {
-            let mut backlog = 0;
-            for partition in 0..self.partitions {
-                for stage in StageName::ALL {
-                    backlog += self.redis.backlog(inspector, partition, stage).await?;
+        loop {
+            let look = async |open: &mut Open| {
+                let mut backlog = 0;
+                for partition in 0..self.partitions {
+                    for stage in StageName::ALL {
+                        backlog += self.redis.backlog(&mut open.inspector, partition, stage).await?;
+                    }
                 }
-            }
+                Ok(backlog)
+            };
+            let Some(backlog) = (Talk { progress, shutdown }).redis(link, look).await? else { return Ok(false) };
             if backlog < self.max_backlog {
                 return Ok(true);
             }
             progress.show(published, || {
                 format!("{} orders are on their way: waiting for room (do workers run?)", thousands(backlog))
             });
-            shutdown.sleep(POLL).await;
+            if !shutdown.sleep(POLL).await {
+                return Ok(false);
+            }
         }
-        Ok(false)
     }
 }

@@ -2,24 +2,29 @@
 //! durable settings, on Unix sockets only.
 //!
 //! Any number of commands may use one stack at the same time. The first one starts the servers, the last one stops
-//! them; after a crash the next one takes over what it finds, running or not.
+//! them; after a crash the next one takes over what it finds, running or not. A server that dies meanwhile is started
+//! again by whoever notices first.
 
 mod folder;
 mod postgres;
 mod process;
 mod redis;
+mod supervisor;
 
-use std::{fs::File, path::Path};
+use std::{fs::File, path::Path, sync::Arc};
 
 use anyhow::Context;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::config::Servers;
 use folder::Folder;
+use supervisor::Supervisor;
 
 /// A running stack that this process uses. Servers stop when the last user is dropped.
 pub struct Stack {
-    folder: Folder,
+    folder: Arc<Folder>,
+    /// Ends before the servers do.
+    supervisor: Option<Supervisor>,
     /// Held shared by every user.
     users: Option<Flock<File>>,
 }
@@ -30,13 +35,14 @@ impl Stack {
     /// # Errors
     /// When a server program is missing (with the command that installs it), or does not start (with its log).
     pub fn enter(folder: Option<&Path>) -> anyhow::Result<Self> {
-        let folder = Folder::open(folder)?;
+        let folder = Arc::new(Folder::open(folder)?);
         let gate = folder.gate()?;
         let users = folder.users(FlockArg::LockShared)?;
         postgres::ensure_running(&folder)?;
         redis::ensure_running(&folder)?;
         drop(gate);
-        Ok(Self { folder, users: Some(users) })
+        let supervisor = Supervisor::start(Arc::clone(&folder)).context("cannot look after the local stack")?;
+        Ok(Self { folder, supervisor: Some(supervisor), users: Some(users) })
     }
 
     /// How to reach the servers.
@@ -50,6 +56,7 @@ impl Stack {
     }
 
     fn leave(&mut self) -> anyhow::Result<()> {
+        drop(self.supervisor.take());
         let _gate = self.folder.gate()?;
         drop(self.users.take());
         // Someone else's shared lock keeps the servers up; they will stop them.

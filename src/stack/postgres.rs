@@ -32,6 +32,10 @@ const SETTINGS: &[&str] = &[
     "timezone=UTC",
 ];
 
+/// How long the processes of a Postgres may take to notice that their first one is gone. What goes on after that, Postgres
+/// itself refuses to start beside.
+const ORPHANS_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How to reach it.
 pub(super) fn url(folder: &Folder) -> String {
     format!("postgres://{USER}@localhost/{DATABASE}?host={}", folder.sockets().display())
@@ -45,12 +49,21 @@ fn log(folder: &Folder) -> PathBuf {
     folder.path().join("postgres.log")
 }
 
+/// Whether it runs.
+pub(super) fn is_running(folder: &Folder) -> bool {
+    let data = data(folder);
+    process::running(&data.join("postmaster.pid"), "postgres", &data).is_some()
+}
+
 /// Starts it, unless it runs.
 pub(super) fn ensure_running(folder: &Folder) -> anyhow::Result<()> {
     let data = data(folder);
-    if process::running(&data.join("postmaster.pid"), "postgres", &data).is_some() {
+    if is_running(folder) {
         return Ok(());
     }
+    // Where only the first process was killed, the others end as soon as they notice. A new one would refuse to start
+    // while they share its memory.
+    process::await_end_of_all("postgres", &data, ORPHANS_PATIENCE);
     let pg_ctl = find("pg_ctl", PACKAGE)?;
     if !data.join("PG_VERSION").exists() {
         create(folder, &data)?;

@@ -79,6 +79,22 @@ pub(super) fn running(pid_file: &Path, program: &str, data: &Path) -> Option<Pid
     (works_in == data.canonicalize().ok()?).then_some(pid)
 }
 
+/// Waits until no process of this program works in the folder any more, at most so long.
+pub(super) fn await_end_of_all(program: &str, data: &Path, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    while Instant::now() < deadline && any_works_in(program, data) {
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn any_works_in(program: &str, data: &Path) -> bool {
+    let Ok(data) = data.canonicalize() else { return false };
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+    processes
+        .filter(|process| fs::read_to_string(process.join("comm")).is_ok_and(|name| name.starts_with(program)))
+        .any(|process| fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == data))
+}
+
 /// Sends a signal and waits for the end.
 pub(super) fn stop(pid: Pid, signal: Signal, patience: Duration) -> anyhow::Result<()> {
     kill(pid, signal)?;

@@ -20,6 +20,9 @@ use super::{
 /// Loading a large append-only file takes its time.
 const START_PATIENCE: Duration = Duration::from_secs(120);
 
+/// After so long it has written its pid file, or ended.
+const FIRST_STEPS: Duration = Duration::from_secs(5);
+
 fn data(folder: &Folder) -> PathBuf {
     folder.path().join("redis")
 }
@@ -37,9 +40,14 @@ pub(super) fn url(folder: &Folder) -> String {
     format!("unix://{}", socket(folder).display())
 }
 
+/// Whether it runs.
+pub(super) fn is_running(folder: &Folder) -> bool {
+    process::running(&pid_file(folder), "redis", &data(folder)).is_some()
+}
+
 /// Starts it, unless it runs.
 pub(super) fn ensure_running(folder: &Folder) -> anyhow::Result<()> {
-    if process::running(&pid_file(folder), "redis", &data(folder)).is_some() {
+    if is_running(folder) {
         return await_answer(folder);
     }
     let program = find("redis-server", "redis-server")?;
@@ -71,9 +79,13 @@ pub(super) fn ensure_running(folder: &Folder) -> anyhow::Result<()> {
 
 /// Waits until it answers: it listens before it has loaded its file.
 fn await_answer(folder: &Folder) -> anyhow::Result<()> {
-    let deadline = Instant::now() + START_PATIENCE;
+    let begun = Instant::now();
+    let mut ran = false;
     while !answers(folder) {
-        if Instant::now() > deadline {
+        let runs = is_running(folder);
+        let ended = !runs && (ran || begun.elapsed() > FIRST_STEPS);
+        ran |= runs;
+        if ended || begun.elapsed() > START_PATIENCE {
             let log = data(folder).join("redis.log");
             bail!("Redis did not start; its log ends with:\n{}", process::log_tail(&log));
         }

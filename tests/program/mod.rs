@@ -12,6 +12,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -237,6 +238,8 @@ pub(crate) struct Running {
     name: String,
     stdout: tokio::task::JoinHandle<String>,
     stderr: tokio::task::JoinHandle<String>,
+    /// What came on stderr so far.
+    told: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Running {
@@ -249,9 +252,29 @@ impl Running {
             }
             String::from_utf8_lossy(&bytes).into_owned()
         }
+        async fn follow(from: Option<impl AsyncReadExt + Unpin>, told: Arc<Mutex<Vec<u8>>>) -> String {
+            let mut from = from.expect("a pipe");
+            let mut piece = [0; 4096];
+            loop {
+                let read = from.read(&mut piece).await.expect("the program's output");
+                let mut told = told.lock().expect("nobody panics");
+                told.extend_from_slice(&piece[..read]);
+                if read == 0 {
+                    return String::from_utf8_lossy(&told).into_owned();
+                }
+            }
+        }
         let mut child = command.spawn().expect("the program starts");
-        let (stdout, stderr) = (tokio::spawn(collect(child.stdout.take())), tokio::spawn(collect(child.stderr.take())));
-        Self { child, name: args.join(" "), stdout, stderr }
+        let told = Arc::default();
+        let stdout = tokio::spawn(collect(child.stdout.take()));
+        let stderr = tokio::spawn(follow(child.stderr.take(), Arc::clone(&told)));
+        Self { child, name: args.join(" "), stdout, stderr, told }
+    }
+
+    /// Waits until it says this on stderr.
+    pub(crate) async fn says(&self, text: &str) {
+        let said = async || String::from_utf8_lossy(&self.told.lock().expect("nobody panics")).contains(text);
+        harness::eventually(&format!("`orderstream {}` says: {text}", self.name), said).await;
     }
 
     /// Whether it has not ended by itself.

@@ -1,6 +1,9 @@
 //! One sweep.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -11,10 +14,10 @@ use super::{PATIENCE, ReconcileError, Reconciler};
 use crate::{
     domain::OrderId,
     failpoint,
-    message::{EntryId, OrderRef},
+    message::OrderRef,
     shutdown::Shutdown,
     store::{self, Reconciliation, StrandedOrder},
-    streams::{self, Connection},
+    streams::{self, Connection, DeadLetter, Direction},
     topology::StageName,
 };
 
@@ -112,20 +115,66 @@ impl Reconciler {
                 shutdown.sleep(CHUNK_REST).await;
             }
         }
+        let parked = in_time(store::parked_before(postgres, started_at)).await?;
+        let unlettered = self.without_letter(redis, partitions, parked).await?;
+        found.letters_lost = unlettered.len() as u64;
+        if mode == Mode::Repair && !unlettered.is_empty() {
+            // They go on with a message that the next sweep emits.
+            warn!(orders = unlettered.len(), "parked orders had no dead letter any more: they go on");
+            in_time(store::unpark_orders(postgres, &unlettered)).await?;
+            let detail = format!("{} orders", unlettered.len());
+            self.note(postgres, started_at, "letters_lost", &Found::default(), detail).await?;
+        }
         if mode == Mode::Repair && found.to_payment + found.to_settlement > 0 {
             let Found { to_payment, to_settlement, examples, .. } = &found;
             warn!(to_payment, to_settlement, ?examples, "orders had no message any more: emitted again");
-            let reconciliation = Reconciliation {
-                started_at,
-                finished_at: in_time(store::now(postgres)).await?,
-                cause: "messages_lost".to_owned(),
-                to_payment: to_payment.cast_signed(),
-                to_settlement: to_settlement.cast_signed(),
-                detail: format!("orders {}", examples.join(", ")),
-            };
-            in_time(store::note_reconciliation(postgres, &reconciliation)).await?;
+            let detail = format!("orders {}", examples.join(", "));
+            self.note(postgres, started_at, "messages_lost", &found, detail).await?;
         }
         Ok(Some(found))
+    }
+
+    /// Which of the parked orders have no dead letter: Redis lost it, or it was dropped.
+    async fn without_letter(
+        &self,
+        redis: &mut Connection,
+        partitions: u16,
+        parked: Vec<OrderId>,
+    ) -> Result<Vec<OrderId>, ReconcileError> {
+        let mut missing: BTreeSet<OrderId> = parked.into_iter().collect();
+        for partition in 0..partitions {
+            if missing.is_empty() {
+                break;
+            }
+            let mut walk = self.redis.walk_dead_letters(redis, partition, Direction::NewestFirst, None).await?;
+            while !missing.is_empty()
+                && let Some(letters) = walk.next_page(&self.redis, redis).await?
+            {
+                for order in letters.iter().filter_map(DeadLetter::order_ref) {
+                    missing.remove(&order.order_id);
+                }
+            }
+        }
+        Ok(missing.into_iter().collect())
+    }
+
+    async fn note(
+        &self,
+        postgres: &mut PgConnection,
+        started_at: DateTime<Utc>,
+        cause: &str,
+        found: &Found,
+        detail: String,
+    ) -> Result<(), ReconcileError> {
+        let reconciliation = Reconciliation {
+            started_at,
+            finished_at: in_time(store::now(postgres)).await?,
+            cause: cause.to_owned(),
+            to_payment: found.to_payment.cast_signed(),
+            to_settlement: found.to_settlement.cast_signed(),
+            detail,
+        };
+        in_time(store::note_reconciliation(postgres, &reconciliation)).await
     }
 
     /// Waits until everything is acknowledged that is in the stage's stream now; `false` when the signal came first.
@@ -136,30 +185,15 @@ impl Reconciler {
         stage: StageName,
         shutdown: &Shutdown,
     ) -> Result<bool, ReconcileError> {
-        let newest = self.redis.last_id(redis, partition, stage).await?;
+        // A stream that is not there has no messages.
+        let Some(newest) = self.redis.last_id(redis, partition, stage).await? else { return Ok(true) };
         while !shutdown.has_begun() {
-            if self.has_passed(redis, partition, stage, newest).await? {
+            if self.redis.is_past(redis, partition, stage, newest).await? {
                 return Ok(true);
             }
             shutdown.sleep(POLL).await;
         }
         Ok(false)
-    }
-
-    async fn has_passed(
-        &self,
-        redis: &mut Connection,
-        partition: u16,
-        stage: StageName,
-        newest: Option<EntryId>,
-    ) -> Result<bool, ReconcileError> {
-        // A stream that is not there has no messages.
-        let Some(newest) = newest else { return Ok(true) };
-        Ok(match self.redis.group_state(redis, partition, stage).await? {
-            Some(group) => group.low_water.is_none_or(|low_water| low_water > newest),
-            // Without its group nothing of a stream is acknowledged: workers will begin at its start. Unless it is gone.
-            None => self.redis.last_id(redis, partition, stage).await?.is_none(),
-        })
     }
 
     /// Gives each order a message for the stage whose turn it is, when there is room.

@@ -14,7 +14,7 @@ use crate::{
     retry::Outage,
     shutdown::Shutdown,
     stage::Stage,
-    streams::{Connection, Consumer, Delivery, Error, Redis, Whose},
+    streams::{Connection, Consumer, DEAD_LETTERS_MAX, Delivery, Error, Redis, Whose},
 };
 
 /// How many entries are read before anything is known of their size.
@@ -109,6 +109,10 @@ impl<S: Stage + 'static> Worker<S> {
                 trimmed = Instant::now();
             }
             if dead_trimmed.elapsed() > TRIM_DEAD_EVERY {
+                let dropped = self.redis.trim_dead(&mut inspector, self.partition, DEAD_LETTERS_MAX).await?;
+                if dropped > 0 {
+                    warn!(letters = dropped, kept = DEAD_LETTERS_MAX, "dropped the oldest dead letters");
+                }
                 dead_trimmed = Instant::now();
             }
         }

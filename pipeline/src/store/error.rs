@@ -91,6 +91,26 @@ impl Error {
         }
     }
 
+    /// Whether time may heal it: Postgres is away, starting, full, failing over, or another transaction was in the way.
+    /// What else it refuses it will refuse again: somebody has to change something.
+    pub fn is_transient(&self) -> bool {
+        use std::io::ErrorKind::{InvalidData, InvalidInput, PermissionDenied, Unsupported};
+        match self {
+            Self::Sql(sqlx::Error::Io(error)) => {
+                !matches!(error.kind(), PermissionDenied | InvalidData | InvalidInput | Unsupported)
+            }
+            Self::Sql(sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed) => true,
+            // Connection lost (08), resources exhausted (53), cancelled or shutting down (57), input and output (58),
+            // transaction rolled back (40), a lock not had in time, a standby that still refuses writes.
+            Self::Sql(sqlx::Error::Database(error)) => error.code().is_some_and(|code| {
+                ["08", "53", "57", "58", "40"].iter().any(|class| code.starts_with(class))
+                    || matches!(&*code, "55P03" | "25006")
+            }),
+            Self::Raced => true,
+            _ => false,
+        }
+    }
+
     /// Whether the schema is missing: `orderstream migrate` has not been run.
     pub fn is_schema_missing(&self) -> bool {
         matches!(self, Self::Sql(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01"))

@@ -33,7 +33,7 @@ pub use orders::{
     EventRow, Latency, OrderDetail, OrderFilter, OrderLine, OrderSummary, PaymentRow, RefundRow, StateCount,
     find_order, import_latency, list_orders, state_counts,
 };
-pub use parked::{park_orders, unpark_orders};
+pub use parked::{Abandonment, abandon_parked_order, foresee_abandonment, park_orders, parked_orders, unpark_orders};
 pub use payments::{NewPayments, PayableOrder, insert_payments, payable_orders};
 pub use reconciliations::{
     Reconciliation, StrandedOrder, note_reconciliation, now, oldest_open_order, orders_in_turn, parked_before,

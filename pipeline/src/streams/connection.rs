@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use redis::{AsyncConnectionConfig, Client, RedisError, aio::MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, RedisError,
+    aio::MultiplexedConnection,
+    io::tcp::{TcpSettings, socket2::TcpKeepalive},
+};
 
 use crate::topology::Keyspace;
 
@@ -12,6 +16,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for a reply. Far above any read's block time: a read that timed out here while the server delivered
 /// would leave its entries pending with a living consumer.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a connection may be silent before the kernel asks whether the other side is there, and then how often.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
+
+/// See [`KEEPALIVE_AFTER`].
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+
+/// How long what was sent may stay unconfirmed before the kernel gives the connection up. Without it a machine that
+/// vanished is noticed after a quarter of an hour.
+const UNCONFIRMED_MAX: Duration = Duration::from_secs(30);
 
 /// A failed exchange with Redis.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +60,55 @@ impl Error {
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Redis(error) if error.is_io_error() || error.is_connection_dropped())
     }
+
+    /// Whether time may heal it: Redis is away, restarting, loading, full, failing over, or has just lost a stream or
+    /// group that the workers make anew. What else it refuses it will refuse again: somebody has to change something.
+    pub fn is_transient(&self) -> bool {
+        let Self::Redis(error) = self else { return false };
+        match error.kind() {
+            ErrorKind::Io => !is_wrong_address(error),
+            _ => {
+                // In a pipeline each command has an error of its own; one that stays makes the whole hopeless.
+                let refusals = error.clone().into_server_errors();
+                refusals.is_some_and(|refusals| {
+                    refusals
+                        .iter()
+                        .all(|(_, refusal)| is_passing(refusal.code(), refusal.details().unwrap_or_default()))
+                })
+            }
+        }
+    }
+
+    /// Whether Redis wants a password that the URL does not have.
+    fn is_unauthenticated(&self) -> bool {
+        matches!(self, Self::Redis(error) if error.code() == Some("NOAUTH"))
+    }
+
+    /// Whether Redis has reached its `maxmemory`.
+    pub fn is_full(&self) -> bool {
+        let Self::Redis(error) = self else { return false };
+        let refusals = error.clone().into_server_errors();
+        refusals.is_some_and(|refusals| refusals.iter().any(|(_, refusal)| refusal.code() == "OOM"))
+    }
+}
+
+/// Whether a refusal with this code passes by itself.
+fn is_passing(code: &str, detail: &str) -> bool {
+    match code {
+        "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "READONLY" | "NOREPLICAS" | "NOGROUP" => true,
+        // Full memory, full disk.
+        "OOM" | "MISCONF" => true,
+        "ERR" => detail.contains("max number of clients"),
+        _ => false,
+    }
+}
+
+/// Whether there is something at the address that will never be our Redis: no permission for the socket, no trust in the
+/// certificate.
+fn is_wrong_address(error: &RedisError) -> bool {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, PermissionDenied, Unsupported};
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| matches!(cause.kind(), PermissionDenied | InvalidData | InvalidInput | Unsupported))
 }
 
 /// Something about the server's settings that would lose orders.
@@ -71,7 +134,10 @@ impl Redis {
     /// # Errors
     /// When the URL cannot be read. Nothing is connected yet.
     pub fn new(url: &str, namespace: &str) -> Result<Self, Error> {
-        Ok(Self { client: Client::open(url)?, keys: Keyspace::new(namespace) })
+        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
+        let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive).set_user_timeout(UNCONFIRMED_MAX);
+        let server = url.into_connection_info()?.set_tcp_settings(tcp);
+        Ok(Self { client: Client::open(server)?, keys: Keyspace::new(namespace) })
     }
 
     /// The names of the keys.
@@ -102,9 +168,11 @@ impl Redis {
             .arg("appendonly")
             .query_async::<Vec<String>>(&mut connection)
             .await;
-        let settings = match reply {
+        let settings = match reply.map_err(Error::from) {
             Ok(settings) => settings,
-            Err(error) if error.is_io_error() => return Err(error.into()),
+            Err(error) if error.is_unreachable() || error.is_transient() || error.is_unauthenticated() => {
+                return Err(error);
+            }
             Err(_) => return Ok(Vec::new()),
         };
         let setting = |name: &str| settings.chunks(2).find(|pair| pair[0] == name).map(|pair| pair[1].as_str());

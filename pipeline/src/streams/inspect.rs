@@ -6,7 +6,10 @@ use redis::{Value, aio::MultiplexedConnection};
 use serde::Serialize;
 
 use super::{Error, Redis, reply};
-use crate::{message::EntryId, topology::StageName};
+use crate::{
+    message::{Entry, EntryId},
+    topology::StageName,
+};
 
 /// A stream as it is now.
 #[derive(Debug, Clone, Serialize)]
@@ -114,6 +117,50 @@ impl Redis {
         }
     }
 
+    /// Whether `stage` is past the entry `id` and all before it: they are acknowledged, or gone from Redis. Without a
+    /// group nothing is acknowledged, and without entries nothing will be.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn is_past(
+        &self,
+        connection: &mut MultiplexedConnection,
+        partition: u16,
+        stage: StageName,
+        id: EntryId,
+    ) -> Result<bool, Error> {
+        let key = self.keys().stream(partition, stage);
+        let groups = group_maps(connection, &key).await?;
+        let Some(group) =
+            groups.iter().find(|group| group.get("name").is_some_and(|name| text(name) == stage.as_str()))
+        else {
+            let length: u64 = redis::cmd("XLEN").arg(&key).query_async(connection).await?;
+            return Ok(length == 0);
+        };
+        let waits = |oldest: Option<EntryId>| oldest.is_some_and(|oldest| oldest <= id);
+        if number(group, "pending") > 0 && waits(oldest_pending(connection, &key, stage.as_str()).await?) {
+            return Ok(false);
+        }
+        let last_delivered = last_delivered(group)?;
+        Ok(last_delivered >= id || !waits(oldest_unread(connection, &key, last_delivered).await?))
+    }
+
+    /// The next dead letters of a partition after this id, at most `count`.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn dead_letters_after(
+        &self,
+        connection: &mut MultiplexedConnection,
+        partition: u16,
+        after: EntryId,
+        count: usize,
+    ) -> Result<Vec<Entry>, Error> {
+        let mut range = redis::cmd("XRANGE");
+        range.arg(self.keys().dead(partition)).arg(format!("({after}")).arg("+").arg("COUNT").arg(count);
+        reply::entries("XRANGE", range.query_async(connection).await?)
+    }
+
     /// The server's clock, in Unix milliseconds.
     ///
     /// # Errors
@@ -175,10 +222,7 @@ async fn groups(
             continue;
         }
         let pending = number(&map, "pending");
-        let last_delivered = match map.get("last-delivered-id") {
-            Some(id) => reply::id("XINFO GROUPS", id)?,
-            None => EntryId::default(),
-        };
+        let last_delivered = last_delivered(&map)?;
         let oldest_pending = if pending > 0 { oldest_pending(connection, key, &name).await? } else { None };
         let oldest_unread = oldest_unread(connection, key, last_delivered).await?;
         let low_water = oldest_pending.into_iter().chain(oldest_unread).min();
@@ -196,6 +240,10 @@ async fn groups(
     Ok(groups)
 }
 
+fn last_delivered(group: &HashMap<String, Value>) -> Result<EntryId, Error> {
+    group.get("last-delivered-id").map_or(Ok(EntryId::default()), |id| reply::id("XINFO GROUPS", id))
+}
+
 async fn now_ms(connection: &mut MultiplexedConnection) -> Result<u64, Error> {
     let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(connection).await?;
     Ok(seconds * 1_000 + micros / 1_000)
@@ -206,8 +254,8 @@ async fn oldest_pending(
     key: &str,
     group: &str,
 ) -> Result<Option<EntryId>, Error> {
-    let reply: Vec<Value> = redis::cmd("XPENDING").arg(key).arg(group).query_async(connection).await?;
-    match reply.get(1) {
+    let reply = redis::cmd("XPENDING").arg(key).arg(group).query_async(connection).await;
+    match if_there(reply)?.get(1) {
         None | Some(Value::Nil) => Ok(None),
         Some(id) => reply::id("XPENDING", id).map(Some),
     }
@@ -229,8 +277,8 @@ async fn consumers(
     key: &str,
     group: &str,
 ) -> Result<Vec<ConsumerState>, Error> {
-    let reply: Vec<Value> = redis::cmd("XINFO").arg("CONSUMERS").arg(key).arg(group).query_async(connection).await?;
-    Ok(reply
+    let reply = redis::cmd("XINFO").arg("CONSUMERS").arg(key).arg(group).query_async(connection).await;
+    Ok(if_there(reply)?
         .into_iter()
         .map(map)
         .map(|map| ConsumerState {
@@ -249,10 +297,15 @@ pub(super) async fn has_group(connection: &mut MultiplexedConnection, key: &str,
 
 /// `XINFO GROUPS`; a missing stream has no groups.
 async fn group_maps(connection: &mut MultiplexedConnection, key: &str) -> Result<Vec<HashMap<String, Value>>, Error> {
-    let reply: Result<Vec<Value>, _> = redis::cmd("XINFO").arg("GROUPS").arg(key).query_async(connection).await;
+    let reply = redis::cmd("XINFO").arg("GROUPS").arg(key).query_async(connection).await;
+    Ok(if_there(reply)?.into_iter().map(map).collect())
+}
+
+/// What Redis answers of a stream or group that may be gone, be it since the command before this one: then nothing.
+fn if_there(reply: redis::RedisResult<Vec<Value>>) -> Result<Vec<Value>, Error> {
     match reply {
-        Ok(groups) => Ok(groups.into_iter().map(map).collect()),
-        Err(error) if is_missing(&error) => Ok(Vec::new()),
+        Ok(reply) => Ok(reply),
+        Err(error) if is_missing(&error) || error.code() == Some("NOGROUP") => Ok(Vec::new()),
         Err(error) => Err(error.into()),
     }
 }

@@ -2,7 +2,9 @@
 
 mod connection;
 mod consumer;
+mod dead_letters;
 mod inspect;
+mod letter;
 mod pause;
 mod publish;
 mod reply;
@@ -13,7 +15,9 @@ pub use redis::aio::MultiplexedConnection as Connection;
 
 pub use connection::{Error, Redis, SafetyProblem};
 pub use consumer::{Consumer, Delivery, HandOff, HandOffCounts, Taken, Whose};
+pub use dead_letters::{DEAD_LETTERS_MAX, DeadLetterReasons, Direction, LetterWalk, Replay, Replayed};
 pub use inspect::{ConsumerState, GroupState, StreamState};
+pub use letter::{DeadLetter, Fields, LetterId, REPLAYED_FROM, REPLAYS, ReplayMark, Unreplayable};
 pub use pause::Pause;
 pub use publish::Publisher;
 pub use unacknowledged::Unacknowledged;

@@ -24,6 +24,7 @@ use pipeline::{
     topology::StageName,
 };
 use redis::{aio::MultiplexedConnection, streams::StreamRangeReply};
+pub(crate) use servers::Server;
 use servers::{PATIENCE, Servers, random};
 use sqlx::AssertSqlSafe;
 
@@ -73,6 +74,29 @@ impl Stack {
     /// The address of this test's Redis server, for clients of one's own.
     pub(crate) fn redis_url(&self) -> &str {
         &self.servers.redis_url
+    }
+
+    /// Ends a server of [`Stack::alone`] by a signal: `INT` stops it, `KILL` is a crash.
+    pub(crate) fn end(&self, server: Server, signal: &str) {
+        self.servers.end(server, signal);
+    }
+
+    /// Starts it again, with what it has on disk, and waits until it answers.
+    pub(crate) async fn start_again(&self, server: Server) {
+        self.servers.start_again(server);
+        eventually(&format!("{server:?} answers"), async || self.answers(server).await).await;
+    }
+
+    /// Whether the server answers, loaded and with this test's database.
+    pub(crate) async fn answers(&self, server: Server) -> bool {
+        match server {
+            // Idle connections to its predecessor fail one by one.
+            Server::Postgres => sqlx::query("SELECT 1").execute(&self.reports.pool()).await.is_ok(),
+            Server::Redis => match self.redis.connect().await {
+                Ok(mut redis) => redis::cmd("EXISTS").arg("x").exec_async(&mut redis).await.is_ok(),
+                Err(_) => false,
+            },
+        }
     }
 
     /// Puts customers 1 to `customers` into the catalogue, and products 1, 2, … with these stocks.

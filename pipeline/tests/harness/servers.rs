@@ -3,6 +3,7 @@
 use std::{
     env, fs,
     hash::{BuildHasher, Hasher, RandomState},
+    io::Write,
     os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -18,17 +19,27 @@ use tokio::sync::Mutex;
 use super::eventually;
 
 /// Prepares and runs a server, until the pipe to its standard input is closed: by whoever started it, or by the kernel
-/// when that process died, however it died. `TERM` reaches a server that has not set up its signals yet; `QUIT` tells
+/// when that process died, however it died. Until then a line from there is a signal for the server, which ends by it, or
+/// the order to start it again: a Postgres whose first process was killed refuses while another of its processes lives.
+/// `TERM` reaches a server that has not set up its signals yet; `QUIT` tells
 /// a Postgres with clients not to wait for them.
 macro_rules! keep {
     ($prepare:literal, $server:literal) => {
         concat!(
             $prepare,
-            "\n",
+            "\nserve() { ",
             $server,
-            r#" >>"$DIR/log" 2>&1 &
-            server=$!
-            cat >/dev/null
+            r#" >>"$DIR/log" 2>&1 & }
+            start() { serve; server=$!; }
+            start
+            while read -r order; do
+                case $order in
+                start) start ;;
+                *)
+                    kill -$order $server; wait $server
+                    while readlink /proc/[0-9]*/cwd | grep -qx "$DIR/data"; do sleep 0.02; done ;;
+                esac
+            done
             kill -TERM $server; kill -QUIT $server; wait $server
             rm -rf "$DIR""#
         )
@@ -51,10 +62,31 @@ pub(crate) struct Servers {
     pub(crate) postgres_url: String,
     pub(crate) redis_url: String,
     /// Stopped when dropped.
-    _own: Vec<Keeper>,
+    own: Option<[Keeper; 2]>,
+}
+
+/// One of the two.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Server {
+    Postgres,
+    Redis,
 }
 
 impl Servers {
+    /// Ends a server of one's own by a signal (`KILL` is a crash).
+    pub(crate) fn end(&self, server: Server, signal: &str) {
+        self.keeper(server).order(signal);
+    }
+
+    /// Starts it again, with what it has on disk.
+    pub(crate) fn start_again(&self, server: Server) {
+        self.keeper(server).order("start");
+    }
+
+    fn keeper(&self, server: Server) -> &Keeper {
+        &self.own.as_ref().expect("servers that nobody else uses")[server as usize]
+    }
+
     /// The servers of this process. Private ones run while somebody holds them.
     pub(crate) async fn get() -> Arc<Self> {
         static RUNNING: Mutex<Weak<Servers>> = Mutex::const_new(Weak::new());
@@ -73,7 +105,7 @@ impl Servers {
 
     fn from_environment() -> Self {
         let url = |name| env::var(name).unwrap_or_else(|_| panic!("ORDERSTREAM_STACK is set, so {name} must be"));
-        Self { postgres_url: url("DATABASE_URL"), redis_url: url("REDIS_URL"), _own: Vec::new() }
+        Self { postgres_url: url("DATABASE_URL"), redis_url: url("REDIS_URL"), own: None }
     }
 
     /// A private pair, stopped when it is dropped.
@@ -83,7 +115,7 @@ impl Servers {
         let servers = Self {
             postgres_url: format!("postgres://postgres@localhost/postgres?host={}", postgres.folder.display()),
             redis_url: format!("unix://{}/redis.sock", redis.folder.display()),
-            _own: vec![postgres, redis],
+            own: Some([postgres, redis]),
         };
         let client = Redis::new(&servers.redis_url, "t").expect("a URL");
         eventually("Redis answers", async || client.connect().await.is_ok()).await;
@@ -118,6 +150,13 @@ impl Keeper {
         // A group of its own: signals for the tests' group must not reach the shell before it has cleaned up.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         Self { shell: command.spawn().expect("a shell"), folder }
+    }
+}
+
+impl Keeper {
+    fn order(&self, order: &str) {
+        let mut orders = self.shell.stdin.as_ref().expect("a pipe");
+        writeln!(orders, "{order}").expect("the shell reads");
     }
 }
 

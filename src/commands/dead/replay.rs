@@ -1,0 +1,123 @@
+//! `orderstream dead replay`.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use pipeline::{
+    message::{BODY_BYTES_MAX, Entry, Incoming, Message, OrderRef, Undecodable},
+    store,
+    streams::{DeadLetter, Direction, Fields, Replay, Replayed},
+    topology::StageName,
+};
+use tokio::time::Instant;
+
+use super::{
+    Desk, demand_choice,
+    selection::Selection,
+    tally::{Ended, Tally},
+};
+use crate::{
+    cli::dead::ReplayArgs,
+    commands::shutdown_on_signal,
+    config::Globals,
+    exit::{Exit, Refusal},
+    output::{inert, thousands},
+    progress::Progress,
+};
+
+pub(super) async fn run(desk: &mut Desk, args: ReplayArgs, globals: &Globals) -> Result<Exit> {
+    demand_choice(&args.which, args.all, "replay")?;
+    if args.body.is_some() && args.which.ids.len() != 1 {
+        return Err(Refusal::new(Exit::Usage, "--body replays one letter: name its id, and no other").into());
+    }
+    let body = args.body.as_deref().map(read_body).transpose()?;
+    let shutdown = shutdown_on_signal()?;
+    let mut selection = Selection::new(desk, args.which.clone(), Direction::OldestFirst, None).await?;
+    let mut tally = Tally::new(args.dry_run);
+    let mut progress = Progress::new(globals.quiet);
+    progress.phase("replay", Some(selection.total));
+    let (begun, mut replayed) = (Instant::now(), 0_u32);
+    'pages: while let Some(page) = selection.next_page(desk).await? {
+        for letter in page {
+            // The time at which so many letters may have gone, at this rate.
+            let due = begun + Duration::from_secs_f64(f64::from(replayed) / f64::from(args.rate));
+            let early = due.saturating_duration_since(Instant::now());
+            // A sleep of nothing would still cost a tick of the clock.
+            if shutdown.has_begun() || (!early.is_zero() && !shutdown.sleep(early).await) {
+                tally.interrupted = true;
+                break 'pages;
+            }
+            let ended = replay(desk, &letter, &args, body.as_deref()).await?;
+            if ended.outcome == "replayed" && !args.dry_run {
+                replayed = replayed.saturating_add(1);
+            }
+            tally.add(ended);
+            progress.show(selection.seen, || format!("{} letters", thousands(tally.total())));
+        }
+    }
+    progress.end();
+    tally.missing = std::mem::take(&mut selection.missing);
+    tally.report(globals)
+}
+
+async fn replay(desk: &mut Desk, letter: &DeadLetter, args: &ReplayArgs, body: Option<&[u8]>) -> Result<Ended> {
+    let ended = |outcome, detail| Ok(Ended { id: letter.id, outcome, detail });
+    let already = |became: &str| Some(format!("as {}; --again replays it once more", inert(became.as_bytes(), false)));
+    let (stage, message) = match letter.replay(body) {
+        Ok(replay) => replay,
+        Err(refusal) => return ended("refused", Some(refusal.to_string())),
+    };
+    // The orders that go on with this message: that of the letter, and that of another body.
+    let mut orders: Vec<_> = letter.order_ref().into_iter().map(|order| order.order_id).collect();
+    if body.is_some() {
+        let edited = check(letter, stage, &message).map_err(|error| {
+            let error = inert(error.to_string().as_bytes(), false);
+            Refusal::new(Exit::Usage, format!("stage {stage} would refuse this body, too: {error}"))
+        })?;
+        orders.extend(edited.map(|order| order.order_id));
+    }
+    if let Some(mark) = letter.replayed.as_ref().filter(|_| !args.again) {
+        return ended("already", already(&mark.became));
+    }
+    if args.dry_run {
+        return ended("replayed", Some(format!("to {stage}")));
+    }
+    if !orders.is_empty() {
+        // First: should the next step never happen, the orders are those of the reconciler again.
+        store::unpark_orders(&mut *desk.store.pool().acquire().await?, &orders).await.map_err(anyhow::Error::from)?;
+    }
+    let replay = Replay { stage, message, again: args.again, edited: body.is_some() };
+    match desk.redis.replay_dead_letter(&mut desk.connection, letter.id, &replay).await? {
+        Replayed::As(id) => ended("replayed", Some(format!("to {stage} as {id}"))),
+        Replayed::Already(mark) => ended("already", already(&mark.became)),
+        Replayed::Gone => ended("gone", Some("somebody removed it meanwhile".to_owned())),
+    }
+}
+
+/// Reads the message as the stage will; the order that it names, if it is one between the stages.
+fn check(letter: &DeadLetter, stage: StageName, message: &Fields) -> Result<Option<OrderRef>, Undecodable> {
+    let entry = Entry { id: letter.id.entry, fields: message.clone() };
+    match stage {
+        StageName::Reservation => Incoming::decode(&entry).map(|_| None),
+        StageName::Payment | StageName::Settlement => OrderRef::decode(&entry).map(Some),
+    }
+}
+
+/// A body from a file; one byte more than a body may have says that it is too long.
+fn read_body(path: &Path) -> Result<Vec<u8>> {
+    let mut body = Vec::new();
+    let most = BODY_BYTES_MAX as u64 + 1;
+    let read = || -> io::Result<usize> {
+        match path.as_os_str() == "-" {
+            true => io::stdin().take(most).read_to_end(&mut body),
+            false => File::open(path)?.take(most).read_to_end(&mut body),
+        }
+    };
+    tokio::task::block_in_place(read).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(body)
+}

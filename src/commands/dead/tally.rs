@@ -1,0 +1,95 @@
+//! What became of the letters of a replay or a discard.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use pipeline::streams::LetterId;
+use serde::Serialize;
+
+use super::shown;
+use crate::{
+    config::Globals,
+    exit::Exit,
+    output::{self, thousands},
+};
+
+/// Letters that are listed one by one in JSON.
+const LISTED_MAX: usize = 1_000;
+
+/// Letters that people are shown one by one.
+const SHOWN_MAX: usize = 20;
+
+/// How one letter ended.
+#[derive(Debug, Serialize)]
+pub(super) struct Ended {
+    pub(super) id: LetterId,
+    /// One word: `replayed`, `already`, `discarded`, `abandoned`, `refused`, `gone`.
+    pub(super) outcome: &'static str,
+    /// What it became, why it was refused.
+    pub(super) detail: Option<String>,
+}
+
+/// The document of `dead replay` and `dead discard`.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Tally {
+    /// Nothing was changed: the outcomes are what would have been.
+    pub(super) dry_run: bool,
+    pub(super) interrupted: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) why: Option<String>,
+    /// How many letters ended how.
+    pub(super) outcomes: BTreeMap<&'static str, u64>,
+    /// Ids that are no letters.
+    pub(super) missing: Vec<LetterId>,
+    /// The first thousand letters.
+    pub(super) letters: Vec<Ended>,
+}
+
+impl Tally {
+    pub(super) fn new(dry_run: bool) -> Self {
+        Self { dry_run, ..Self::default() }
+    }
+
+    pub(super) fn add(&mut self, ended: Ended) {
+        *self.outcomes.entry(ended.outcome).or_default() += 1;
+        if self.letters.len() < LISTED_MAX {
+            self.letters.push(ended);
+        }
+    }
+
+    /// Letters dealt with.
+    pub(super) fn total(&self) -> u64 {
+        self.outcomes.values().sum()
+    }
+
+    pub(super) fn report(&self, globals: &Globals) -> Result<Exit> {
+        let exit = match () {
+            () if self.interrupted => Exit::Interrupted,
+            () if self.outcomes.contains_key("refused") => Exit::Conflict,
+            () if !self.missing.is_empty() => Exit::NotFound,
+            () => Exit::Done,
+        };
+        if globals.json {
+            output::json(self)?;
+            return Ok(exit);
+        }
+        for ended in self.letters.iter().take(SHOWN_MAX) {
+            let detail = ended.detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
+            output::text_line(&format!("{}  {}{detail}", ended.id, ended.outcome))?;
+        }
+        if self.total() > SHOWN_MAX as u64 {
+            output::text_line(&format!("… and {} more", thousands(self.total() - SHOWN_MAX as u64)))?;
+        }
+        for id in &self.missing {
+            eprintln!("error: there is no dead letter {id}");
+        }
+        let counts: Vec<String> =
+            self.outcomes.iter().map(|(outcome, count)| format!("{} {outcome}", thousands(*count))).collect();
+        let prefix = if self.dry_run && !counts.is_empty() { "This would be: " } else { "" };
+        let counts = if counts.is_empty() { "no dead letters match".to_owned() } else { counts.join(", ") };
+        let end = if self.interrupted { "; interrupted, run it again for the rest" } else { "" };
+        let why = self.why.as_ref().map(|why| format!(" ({})", shown(why))).unwrap_or_default();
+        output::text_line(&format!("{prefix}{counts}{why}{end}"))?;
+        Ok(exit)
+    }
+}

@@ -1,0 +1,75 @@
+//! Waiting for servers that are away, for as long as it takes.
+
+use std::time::{Duration, Instant};
+
+use pipeline::{retry, shutdown::Shutdown, store, streams};
+
+/// Longest pause between two tries.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// A try that takes longer has met a server that hangs: Postgres itself ends a statement after 30 s.
+const TRY_MAX: Duration = Duration::from_secs(60);
+
+/// A failed exchange with one of the servers.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Redis, or the way to it.
+    #[error("Redis failed")]
+    Streams(#[from] streams::Error),
+    /// Postgres, or the way to it.
+    #[error("Postgres failed")]
+    Store(#[from] store::Error),
+}
+
+impl ServerError {
+    /// Which server to wait for, and what is the matter with it, where waiting may help: the one place that decides it.
+    pub fn outage(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Streams(error) if !error.is_transient() => None,
+            Self::Store(error) if !error.is_transient() => None,
+            Self::Streams(error) if error.is_full() => Some(("Redis", "is full (maxmemory)")),
+            Self::Streams(_) => Some(("Redis", "is away")),
+            Self::Store(_) => Some(("Postgres", "is away")),
+        }
+    }
+}
+
+/// Tries until it works, through outages of any length; `None` when the signal came first. The beginning and the end of
+/// an outage are told once each. A try may be dropped half-way, and may be made again although it worked.
+///
+/// # Errors
+/// When a try fails in a way that waiting does not heal.
+pub async fn patiently<T>(
+    shutdown: &Shutdown,
+    mut tell: impl FnMut(&str),
+    mut attempt: impl AsyncFnMut() -> Result<T, ServerError>,
+) -> Result<Option<T>, ServerError> {
+    let mut delays = retry::delays_up_to(PAUSE_MAX);
+    let mut told: Option<(&str, Instant)> = None;
+    loop {
+        let tried = tokio::select! {
+            tried = tokio::time::timeout(TRY_MAX, attempt()) => tried,
+            () = shutdown.begun() => return Ok(None),
+        };
+        let ((server, state), why) = match tried {
+            Ok(Ok(done)) => {
+                if let Some((server, since)) = told {
+                    tell(&format!("{server} is back after {} s", since.elapsed().as_secs()));
+                }
+                return Ok(Some(done));
+            }
+            Ok(Err(error)) => match error.outage() {
+                Some(outage) => (outage, crate::exit::chain(&anyhow::Error::new(error))),
+                None => return Err(error),
+            },
+            Err(_) => (("The server", "hangs"), format!("no answer in {} s", TRY_MAX.as_secs())),
+        };
+        if told.is_none() {
+            told = Some((server, Instant::now()));
+            tell(&format!("{server} {state}, waiting; Ctrl-C is safe ({why})"));
+        }
+        if !shutdown.sleep(delays.next().unwrap_or(PAUSE_MAX)).await {
+            return Ok(None);
+        }
+    }
+}
