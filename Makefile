@@ -24,7 +24,7 @@ fmt: ## Format the code
 
 lint: ## Formatting, clippy, dependencies
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features failpoints -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; fi
 
 doc: ## The code's documentation, without warnings

@@ -259,3 +259,19 @@ fn what_is_allowed_is_not_taken_for_a_violation() {
     }
     assert!(faults_in_program("stack/mod.rs", "redis::stop(folder)").is_empty());
 }
+
+#[test]
+fn every_statement_that_locks_rows_locks_them_in_id_order() {
+    let mut locks = 0;
+    for (path, source) in sources("pipeline/src/store") {
+        for (at, _) in source.match_indices("FOR NO KEY UPDATE").chain(source.match_indices("FOR UPDATE")) {
+            locks += 1;
+            let before = &source[..at];
+            let statement = &before[before.rfind("SELECT").expect("a query")..];
+            let one_row = statement.contains("WHERE order_id = $1") || statement.contains("WHERE id = $1");
+            let ordered = statement.trim_end().ends_with(".id") || statement.trim_end().ends_with(" id");
+            assert!(one_row || (statement.contains("ORDER BY") && ordered), "{path}: {statement}");
+        }
+    }
+    assert!(locks >= 3, "the places that lock rows are no longer found");
+}

@@ -356,6 +356,28 @@ async fn a_paid_order_is_not_given_up_but_replayed() {
 }
 
 #[tokio::test]
+async fn an_order_that_postgres_refuses_waits_for_its_letter_and_completes_with_its_replay() {
+    let program = Program::seeded(1, &STOCKS).await;
+    program.stack.sql("ALTER TABLE payments ADD CONSTRAINT test_check CHECK (amount_cents <> 1000)").await;
+    let orders = [order("ORD-1", 1, &[(1, 2, 500)]), order("ORD-2", 1, &[(1, 2, 700)])];
+    program.stack.publish(&orders).await;
+    program.drain().await;
+    let ends = program.ends().await;
+    assert_eq!((ends["ORD-1"].0.as_str(), ends["ORD-2"].0.as_str()), ("reserved", "completed"));
+    let letters = letters(&program, &["--stage", "payment", "--reason", "refused_by_database"]).await;
+    assert_eq!((letters.len(), &letters[0]["order_code"], &letters[0]["deliveries"]), (1, &"ORD-1".into(), &1.into()));
+    assert_eq!(parked(&program).await, 1);
+    program.audit().await;
+
+    program.stack.sql("ALTER TABLE payments DROP CONSTRAINT test_check").await;
+    let id = letters[0]["id"].as_str().expect("an id");
+    program.run(&["dead", "replay", id]).await.exits(0);
+    program.drain().await;
+    assert_eq!((program.ends().await["ORD-1"].0.as_str(), parked(&program).await), ("completed", 0));
+    program.audit().await;
+}
+
+#[tokio::test]
 async fn a_repaired_message_between_the_stages_is_read_as_its_stage_reads_it() {
     let program = Program::seeded(1, &STOCKS).await;
     park(&program, "ORD-1", StageName::Payment).await;

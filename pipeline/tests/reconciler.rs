@@ -186,7 +186,10 @@ async fn a_postgres_with_another_history_is_reported_and_the_board_built_anew() 
         )
         .await;
     stack.publish(&orders("NEW", 80)).await;
-    stack.run(&StageName::ALL[..]).await;
+    let workers = stack.start(&PipelineConfig { relay: false, ..stack.config(&StageName::ALL) }).await;
+    settled(&stack, 80).await;
+    assert!(workers.stop(Duration::from_secs(10)).await);
+    stack.drain().await;
     let mut redis = stack.connection().await;
     let board = Board::new(stack.redis.keys().clone());
     assert_eq!(board.cursor(&mut redis).await.expect("Redis"), Some(80));

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use harness::{Stack, order, orders};
 use pipeline::{
-    domain::Order,
+    domain::{Cents, FailureReason, Order, OrderId, PaymentStatus},
     gateway::Simulator,
     message::{Entry, Incoming, Message, OrderRef},
     stage::{Ending, Payment, Reservation, Settlement, Stage},
-    store::ErrorKind,
+    store::{self, ErrorKind, NewPayments},
     streams::Consumer,
     topology::StageName,
 };
@@ -231,4 +231,22 @@ async fn ids_that_postgres_has_given_twice_are_not_the_fault_of_an_order() {
     after.process(&incoming(&all[1..3])).await.expect("processed");
     let kind = before.process(&incoming(&all[3..])).await.map_err(|error| error.kind());
     assert_ne!(kind, Err(ErrorKind::Values), "the order would become a dead letter");
+}
+
+#[tokio::test]
+async fn an_order_that_has_reached_its_end_keeps_it_and_the_first_answer_of_a_gateway_counts() {
+    let stack = Stack::get().await;
+    stack.seed(1, &[10]).await;
+    stack.publish(&[order("ORD-1", 1, &[(1, 1, 100)])]).await;
+    stack.drain().await;
+    let id = OrderId(stack.value("SELECT id FROM orders WHERE status = 'completed'").await);
+    let mut transaction = stack.store.begin().await.expect("Postgres");
+    store::mark_settled(&mut transaction, &[id.0], &[Some(FailureReason::PaymentDeclined)]).await.expect("no error");
+    let mut payments = NewPayments::default();
+    payments.push(id, Cents::new(100), PaymentStatus::Declined);
+    store::insert_payments(&mut transaction, "another", &payments).await.expect("no error");
+    store::commit(transaction).await.expect("committed");
+    assert_eq!(stack.value::<String>("SELECT status FROM orders").await, "completed");
+    assert_eq!(stack.value::<String>("SELECT status FROM payments").await, "approved");
+    stack.books_balance().await;
 }

@@ -4,11 +4,12 @@ use anyhow::Result;
 use pipeline::{
     relay::Board,
     store::{self, WorkerSettings},
-    streams::{DEAD_LETTERS_MAX, DeadLetterReasons, GroupState, StreamState},
+    streams::{DEAD_LETTERS_MAX, DeadLetterReasons, GroupState, Pause, StreamState},
     topology::StageName,
 };
 use serde::Serialize;
 
+use super::pause::sentence;
 use crate::{
     backends::Backends,
     config::Globals,
@@ -26,6 +27,8 @@ const STRANGER_PATIENCE_MS: u64 = 600_000;
 struct Status {
     partitions: Vec<Partition>,
     relay: RelayState,
+    /// Stages that somebody has paused.
+    paused: Vec<Pause>,
     /// Orders whose message is a dead letter, and that wait for it.
     parked_orders: i64,
     /// What somebody should do something about.
@@ -69,8 +72,12 @@ pub(super) async fn run(backends: &Backends, globals: &Globals) -> Result<Exit> 
         last_event: store::last_event_seq(&mut postgres).await?,
     };
     let parked_orders = store::parked_orders(&mut postgres).await?;
+    let mut paused = Vec::new();
+    for stage in StageName::ALL {
+        paused.extend(redis.pause_of(&mut connection, 0, stage).await?);
+    }
     let warnings = partitions.iter().flat_map(warnings).collect();
-    let status = Status { partitions, relay, parked_orders, warnings };
+    let status = Status { partitions, relay, paused, parked_orders, warnings };
     if globals.json {
         output::json(&status)?;
         return Ok(Exit::Done);
@@ -136,6 +143,7 @@ fn print(status: &Status) -> Result<()> {
         thousands(status.relay.last_event),
         thousands(status.relay.last_event - cursor)
     ))?;
+    status.paused.iter().try_for_each(|pause| output::text_line(&sentence(pause)))?;
     status.warnings.iter().try_for_each(|warning| output::text_line(&format!("warning: {warning}")))
 }
 

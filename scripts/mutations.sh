@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# Takes one guard away at a time and runs the test that must notice. Prints a table; fails if a guard was not missed.
+# The working tree must be clean: files are changed and put back. Takes some minutes: each guard is a build.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+unset DATABASE_URL REDIS_URL DATABASE_URL_FILE REDIS_URL_FILE
+
+git diff --quiet || { echo "commit or stash your changes first: this script changes files and puts them back" >&2; exit 2; }
+only=${1:-}
+folder=$(mktemp -d "${TMPDIR:-/tmp}/orderstream-mutations.XXXXXX")
+chmod 755 "$folder"
+changed=""
+trap '[ -n "$changed" ] && git checkout -q -- $changed; rm -rf "$folder"' EXIT
+cargo build --quiet --workspace --all-targets --features failpoints || exit 1
+cp target/debug/orderstream "$folder/servers"
+
+missed=0
+# mutate NAME FILE FROM TO PACKAGE TARGET TEST: FROM, a literal text, becomes TO.
+mutate() {
+    local name=$1 file=$2 from=$3 to=$4 package=$5 target=$6 test=$7
+    [ -z "$only" ] || [[ $name == *"$only"* ]] || return 0
+    changed=$file
+    FROM=$from TO=$to python3 - "$file" <<'PYTHON' || exit 1
+import os, sys
+path, old, new = sys.argv[1], os.environ["FROM"], os.environ["TO"]
+text = open(path).read()
+if text.count(old) != 1:
+    sys.exit(f"{path}: {old!r} is there {text.count(old)} times")
+open(path, "w").write(text.replace(old, new))
+PYTHON
+    local verdict
+    # SQL is checked against a database: a statement that was changed is not among those that were checked before.
+    if ! "$folder/servers" --state-dir "$folder/stack" --quiet dev --no-workers -- \
+        env SQLX_OFFLINE=false cargo test --quiet --features failpoints --package "$package" $target -- --exact "$test" \
+        >"$folder/log" 2>&1; then
+        if grep -q "^test result: FAILED\|panicked at" "$folder/log"; then verdict="caught"; else verdict="DOES NOT BUILD"; fi
+    elif grep -q "1 passed" "$folder/log"; then
+        verdict="NOT CAUGHT"
+    else
+        verdict="NO SUCH TEST"
+    fi
+    [ "$verdict" = caught ] || { missed=$((missed + 1)); tail -n 30 "$folder/log" >&2; }
+    git checkout -q -- "$file"
+    changed=""
+    printf '| %s | `%s` | %s |\n' "$name" "$test" "$verdict"
+}
+
+pipeline="orderstream-pipeline"
+program="orderstream"
+printf '| guard that was taken away | test | |\n|---|---|---|\n'
+mutate "status compare: an order that has ended is settled again (decide)" pipeline/src/stage/settlement.rs \
+    '(OrderStatus::Completed | OrderStatus::Failed, _) => Decision::Nothing,
+        (OrderStatus::Reserved | OrderStatus::Paying, payment) => match payment {' \
+    '(_, payment) => match payment {' \
+    $pipeline "--test stages" a_batch_that_comes_again_ends_the_same_way_and_changes_nothing
+mutate "status compare: the statement that settles (SQL)" pipeline/src/store/settlements.rs \
+    "WHERE orders.id = ended.id AND orders.status IN ('reserved', 'paying')" 'WHERE orders.id = ended.id' \
+    $pipeline "--test stages" an_order_that_has_reached_its_end_keeps_it_and_the_first_answer_of_a_gateway_counts
+mutate "content compare: another order under a known code" pipeline/src/stage/reservation.rs \
+    'return match known.content_hash == order.content_hash() {' 'return match true {' \
+    $program "--test contract" the_same_order_twice_has_one_effect_and_another_under_its_code_is_a_conflict
+mutate "XACK gate: a message is added whether or not the entry was pending" pipeline/src/streams/hand_off.lua \
+    "if mine and redis.call('XACK', source, group, id) == 1 then" \
+    "if mine and redis.call('XACK', source, group, id) >= 0 then" \
+    $pipeline "--test hand_off" a_second_hand_off_of_the_same_entries_adds_nothing
+mutate "group check before the hand-off" pipeline/src/streams/hand_off.lua \
+    "redis.call('XPENDING', source, group) --" "--" \
+    $pipeline "--test hand_off" a_hand_off_without_its_group_is_an_error_and_adds_nothing
+mutate "type check before the hand-off" pipeline/src/streams/hand_off.lua \
+    "if kind ~= 'stream' and kind ~= 'none' then" "if false then" \
+    $pipeline "--test hand_off" a_hand_off_to_something_that_is_no_stream_acknowledges_nothing
+mutate "ownership: a slow worker buries what a fast one has" pipeline/src/streams/hand_off.lua \
+    "local mine = owned ~= '1' or" "local mine = true or" \
+    $pipeline "--test hand_off" only_the_owner_of_an_entry_can_bury_it
+mutate "lock order: products of a reservation" pipeline/src/store/stock.rs \
+    " ORDER BY id FOR NO KEY UPDATE" " ORDER BY id DESC FOR NO KEY UPDATE" \
+    $program "--test architecture" every_statement_that_locks_rows_locks_them_in_id_order
+mutate "lock order: products of a settlement" pipeline/src/store/settlements.rs \
+    "ORDER BY p.id FOR NO KEY UPDATE OF p" "FOR NO KEY UPDATE OF p" \
+    $program "--test architecture" every_statement_that_locks_rows_locks_them_in_id_order
+mutate "row locks: free pieces are read without a lock" pipeline/src/store/stock.rs \
+    " ORDER BY id FOR NO KEY UPDATE" "" \
+    $pipeline "--test stages" workers_that_want_the_same_products_in_opposite_order_neither_deadlock_nor_oversell
+mutate "cursor compare: a relay that was replaced applies its step" pipeline/src/relay/apply.lua \
+    "if (redis.call('GET', KEYS[1]) or '0') ~= from then" "if false then" \
+    $program "--test guards" a_relay_that_was_stopped_and_replaced_applies_nothing_twice
+mutate "history: the board is believed whatever event stands at its cursor" pipeline/src/relay/mod.rs \
+    "Ok(events.first().is_some_and(|event| apply::mark(event) == shown))" "Ok(events.first().is_some_and(|_| !shown.is_empty()))" \
+    $pipeline "--test reconciler" a_postgres_with_another_history_is_reported_and_the_board_built_anew
+mutate "low-water mark: a sweep waits for nothing" pipeline/src/reconciler/sweep.rs \
+    "if self.redis.is_past(redis, partition, stage, newest).await? {" "if newest.ms > 0 {" \
+    $pipeline "--test reconciler" a_backlog_is_waited_for_and_not_emitted_again
+mutate "parked mark: the reconciler drives parked orders" pipeline/src/store/reconciliations.rs \
+    "AND NOT EXISTS (SELECT 1 FROM parked WHERE parked.order_id = o.id)" "" \
+    $pipeline "--test reconciler" a_parked_order_is_left_alone_for_as_long_as_its_letter_is_there
+mutate "suspects: what killed its workers stays among its neighbours" pipeline/src/runner/worker.rs \
+    ".partition(|delivery| delivery.before >= self.limits.company())" ".partition(|_| false)" \
+    $program "--test guards" a_message_that_kills_its_workers_is_set_aside_alone
+mutate "counting: a lost reply is held against the message" pipeline/src/streams/take.lua \
+    "if counted == '1' and deliveries < company then" "if deliveries < company then" \
+    $pipeline "--test recovery" an_entry_counts_those_who_fell_silent_with_it_and_nothing_else
+mutate "deleted entries: claimed, and thereby forgotten" pipeline/src/streams/take.lua \
+    "    if entry then
+        local count" "    if true then
+        local count" \
+    $pipeline "--test recovery" an_entry_that_was_deleted_under_its_consumer_is_a_dead_letter_and_not_forgotten
+mutate "consumers: one that holds entries is removed" pipeline/src/streams/forget.lua \
+    "consumer['pending'] == 0 and" "" \
+    $pipeline "--test recovery" consumers_that_left_without_a_word_are_removed_once_they_hold_nothing
+mutate "trimming: pending entries are trimmed" pipeline/src/streams/trim.lua \
+    "if group['pending'] > 0 then" "if false then" \
+    $pipeline "--test hand_off" trimming_leaves_what_any_group_has_not_acknowledged
+mutate "hand-back: a stopping worker keeps its batch" pipeline/src/runner/work.rs \
+    "                consumer.hand_back(batch.deliveries()).await?;
+" "" \
+    $pipeline "--test recovery" a_worker_whose_postgres_is_away_hands_its_batch_back_when_it_is_asked_to_end
+
+[ "$missed" -eq 0 ] || { echo "$missed guards can be taken away without a test that notices" >&2; exit 1; }
