@@ -2,10 +2,10 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test build fmt lint doc unit sqlx loadtest setup
+.PHONY: help demo test build fmt lint doc unit sqlx loadtest test-faults soak setup
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
 
 setup: ## Install the servers and compilers that are missing (Debian, Ubuntu)
 	@scripts/setup.sh
@@ -39,3 +39,19 @@ sqlx: ## Renew .sqlx after a change of SQL or schema
 loadtest: ## Measure throughput: make loadtest ARGS='--orders 300000'
 	$(CARGO) build --release --workspace
 	target/release/loadtest throughput $(ARGS)
+
+# What the series of faults does: see loadtest/README.md.
+SEED ?= 1
+KILLS ?= --rows 300000 --run-kills 60 --redis-kills 20 --postgres-kills 20
+FLUSHALLS ?= --rows 50000 --run-kills 5 --redis-kills 0 --postgres-kills 0 --flushalls 5
+OUTAGE ?= --rows 50000 --run-kills 5 --redis-kills 0 --postgres-kills 0 --postgres-away 60
+
+test-faults: ## Kill everything while orders are imported, and prove that nothing was lost: SEED=2 KILLS='--run-kills 200'
+	$(CARGO) build --release --workspace
+	target/release/loadtest kills --seed $(SEED) --deadline 480 $(KILLS)
+	target/release/loadtest kills --seed $(SEED) --deadline 180 $(FLUSHALLS)
+	target/release/loadtest kills --seed $(SEED) --deadline 240 $(OUTAGE)
+
+soak: ## Load and faults of all kinds for long: make soak MINUTES=30
+	$(CARGO) build --release --workspace
+	target/release/loadtest soak --seed $(SEED) --minutes $(or $(MINUTES),10) $(ARGS)

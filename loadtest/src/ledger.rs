@@ -63,6 +63,21 @@ pub(crate) struct Outcomes {
     pub(crate) by_status: BTreeMap<String, u64>,
 }
 
+/// An order as the documented table shows it.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub(crate) struct KnownOrder {
+    /// Its code.
+    pub(crate) code: String,
+    /// Who ordered.
+    pub(crate) customer_id: i64,
+    /// What it costs, in cents.
+    pub(crate) total_cents: i64,
+    /// Its state.
+    pub(crate) status: String,
+    /// Why it failed, if it did.
+    pub(crate) failure_reason: Option<String>,
+}
+
 impl Ledger {
     /// Connects to the database at `url`.
     pub(crate) async fn connect(url: &str) -> Result<Self> {
@@ -94,6 +109,26 @@ impl Ledger {
         Ok(sqlx::query_scalar("SELECT last_seq FROM event_counter").fetch_one(&mut self.connection).await?)
     }
 
+    /// Which of these codes are known.
+    pub(crate) async fn known(&mut self, codes: &[String]) -> Result<Vec<String>> {
+        let known = "SELECT code FROM orders WHERE code = ANY($1)";
+        Ok(sqlx::query_scalar(known).bind(codes).fetch_all(&mut self.connection).await?)
+    }
+
+    /// Connections to the database, this one included.
+    pub(crate) async fn connections(&mut self) -> Result<u64> {
+        let count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()";
+        Ok(u64::try_from(sqlx::query_scalar::<_, i64>(count).fetch_one(&mut self.connection).await?)?)
+    }
+
+    /// Ends every other connection to the database.
+    pub(crate) async fn terminate_others(&mut self) -> Result<()> {
+        let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                         WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        sqlx::query(terminate).execute(&mut self.connection).await?;
+        Ok(())
+    }
+
     /// The end of the write-ahead log.
     pub(crate) async fn wal_position(&mut self) -> Result<WalPosition> {
         let position = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint AS bytes, wal_records AS records,
@@ -115,6 +150,16 @@ impl Ledger {
             *outcomes.by_status.entry(status).or_default() += count;
         }
         Ok(outcomes)
+    }
+
+    /// Calls `each` with every order that Postgres knows.
+    pub(crate) async fn orders(&mut self, mut each: impl FnMut(KnownOrder)) -> Result<()> {
+        let orders = "SELECT code, customer_id, total_cents, status, failure_reason FROM orders";
+        let mut rows = sqlx::query_as::<_, KnownOrder>(orders).fetch(&mut self.connection);
+        while let Some(order) = rows.try_next().await? {
+            each(order);
+        }
+        Ok(())
     }
 
     /// How the stages passed the orders whose codes begin with `prefix`.

@@ -4,8 +4,11 @@
 //! and what became of them is read from the documented tables.
 
 mod cpu;
+mod ending;
+mod faults;
 mod ledger;
 mod orders;
+mod program;
 mod stream;
 mod system;
 mod throughput;
@@ -26,13 +29,21 @@ struct Cli {
 enum Command {
     /// Send orders and measure rate, latency and cost of their whole way.
     Throughput(throughput::Options),
+    /// Kill workers, Redis and Postgres during an import, and prove that nothing was lost.
+    Kills(faults::kills::Options),
+    /// Load at half of the measured speed and random faults of all kinds, for a long time.
+    Soak(faults::soak::Options),
 }
 
 // One thread: the generator shares the machine with what it measures, and must not wake a second core for itself.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let Command::Throughput(options) = Cli::parse().command;
-    match throughput::run(&options).await {
+    let ending = match Cli::parse().command {
+        Command::Throughput(options) => throughput::run(&options).await,
+        Command::Kills(options) => faults::kills::run(&options).await,
+        Command::Soak(options) => faults::soak::run(&options).await,
+    };
+    match ending {
         Ok(ending) => ending.exit_code(),
         Err(error) => {
             eprintln!("loadtest: {error:#}");

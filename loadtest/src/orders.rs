@@ -84,6 +84,11 @@ impl Orders {
         &self.prefix
     }
 
+    /// The code of an order.
+    pub(crate) fn code(&self, index: usize) -> String {
+        format!("{}{index:0NUMBER_DIGITS$}", self.prefix)
+    }
+
     /// The JSON of an order; a view, not a copy.
     pub(crate) fn body(&self, index: usize) -> Bytes {
         let start = index.checked_sub(1).map_or(0, |previous| self.ends[previous]);
@@ -166,6 +171,7 @@ mod tests {
         let orders = Orders::generate(&shape(), "L-".to_owned()).expect("orders");
         for (index, order) in parsed(&orders).iter().enumerate() {
             assert_eq!(order["order_code"], format!("L-{index:07}"));
+            assert_eq!(order["order_code"], orders.code(index));
             assert!((1..=10).contains(&order["customer_id"].as_u64().expect("number")));
             let lines = order["lines"].as_array().expect("lines");
             assert_eq!(lines.len(), 5);

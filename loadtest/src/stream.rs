@@ -41,10 +41,7 @@ pub(crate) struct AppendOnlyFile {
 impl Stream {
     /// Connects to the server at `url`: `redis://…`, or a socket as `unix:///path` or `redis+unix:///path`.
     pub(crate) async fn connect(url: &str) -> Result<Self> {
-        let mut builder = Builder::from_config(Config::from_url(&fred_url(url))?);
-        // A pipeline is one write: fred flushes by itself after as many frames as this.
-        builder.with_performance_config(|config| config.max_feed_count = 1_000);
-        let client = builder.build()?;
+        let client = client(url)?;
         client.init().await.with_context(|| format!("cannot reach Redis at {url}"))?;
         Ok(Self { client })
     }
@@ -110,7 +107,16 @@ impl Stream {
     }
 }
 
-fn figure(info: &str, name: &str) -> Option<u64> {
+/// A client for the server at `url` that is not connected yet, and does not connect again by itself.
+pub(crate) fn client(url: &str) -> Result<Client> {
+    let mut builder = Builder::from_config(Config::from_url(&fred_url(url))?);
+    // A pipeline is one write: fred flushes by itself after as many frames as this.
+    builder.with_performance_config(|config| config.max_feed_count = 1_000);
+    Ok(builder.build()?)
+}
+
+/// A figure in the text that `INFO` returns.
+pub(crate) fn figure(info: &str, name: &str) -> Option<u64> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok())
 }
 

@@ -1,7 +1,6 @@
 //! The system under test: one that is running, or a private one for the time of a run.
 
 use std::{
-    env,
     fs::{self, File, Permissions},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -15,14 +14,14 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use serde::Serialize;
-use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
     time::timeout,
 };
+
+use crate::program::{Audit, Program, Urls};
 
 /// Longest wait for a private system to be ready: it creates a database.
 const READY_WAIT: Duration = Duration::from_secs(120);
@@ -53,20 +52,10 @@ pub(crate) struct Target {
     dev_options: Vec<String>,
 }
 
-/// The verdict of `orderstream audit`.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Audit {
-    /// Whether the books balance.
-    pub(crate) clean: bool,
-    /// What it printed.
-    pub(crate) report: Value,
-}
-
 /// A system under test.
 pub(crate) struct System {
-    program: PathBuf,
-    database_url: String,
-    redis_url: String,
+    program: Program,
+    servers: Urls,
     program_pids: Vec<u32>,
     private: Option<Private>,
 }
@@ -81,18 +70,15 @@ struct Private {
 impl System {
     /// Takes the running system that `target` names, or sets a private one going; [`System::ready`] waits for it.
     pub(crate) fn open(target: &Target) -> Result<Self> {
-        let program = match &target.program {
-            Some(program) => program.clone(),
-            None => neighbour()?,
-        };
+        let program = Program::find(target.program.as_deref())?;
         let urls = target.database_url.clone().zip(target.redis_url.clone());
-        let private = if urls.is_none() { Some(Private::start(&program, &target.dev_options)?) } else { None };
+        let private = if urls.is_none() { Some(Private::start(program.path(), &target.dev_options)?) } else { None };
         let program_pids = match &private {
             Some(private) => private.child.id().into_iter().collect(),
             None => target.program_pid.clone(),
         };
-        let (database_url, redis_url) = urls.unwrap_or_default();
-        Ok(Self { program, database_url, redis_url, program_pids, private })
+        let (database, redis) = urls.unwrap_or_default();
+        Ok(Self { program, servers: Urls { database, redis }, program_pids, private })
     }
 
     /// Waits until a private system takes orders.
@@ -100,8 +86,9 @@ impl System {
         let Some(private) = &mut self.private else { return Ok(()) };
         let urls = timeout(READY_WAIT, private.read_urls()).await;
         let urls = urls.unwrap_or_else(|_| bail!("not ready after {} s", READY_WAIT.as_secs()));
-        (self.database_url, self.redis_url) =
-            urls.with_context(|| format!("{} dev did not start{}", self.program.display(), private.log_tail()))?;
+        let urls =
+            urls.with_context(|| format!("{} dev did not start{}", self.program.path().display(), private.log_tail()))?;
+        self.servers = Urls { database: urls.0, redis: urls.1 };
         Ok(())
     }
 
@@ -112,12 +99,12 @@ impl System {
 
     /// Where its Postgres is.
     pub(crate) fn database_url(&self) -> &str {
-        &self.database_url
+        &self.servers.database
     }
 
     /// Where its Redis is.
     pub(crate) fn redis_url(&self) -> &str {
-        &self.redis_url
+        &self.servers.redis
     }
 
     /// Its processes, as far as known.
@@ -136,29 +123,15 @@ impl System {
 
     /// Fills the catalogue.
     pub(crate) async fn seed(&self, products: u64, customers: u64, stock: u64) -> Result<()> {
-        let mut command = self.command();
-        command.arg("seed");
-        for (option, value) in [("--products", products), ("--customers", customers), ("--stock", stock)] {
-            command.arg(option).arg(value.to_string());
-        }
-        let output = command.output().await?;
-        if !output.status.success() {
-            bail!("orderstream seed failed, {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
-        }
-        Ok(())
+        self.program.seed(&self.servers, products, customers, stock).await
     }
 
     /// Proves the books, or `None` where the program is not at hand.
     pub(crate) async fn audit(&self) -> Result<Option<Audit>> {
-        if !self.program.exists() {
-            return Ok(None);
+        match self.program.exists() {
+            true => Ok(Some(self.program.audit(&self.servers).await?)),
+            false => Ok(None),
         }
-        let output = self.command().args(["audit", "--json"]).output().await?;
-        if !matches!(output.status.code(), Some(0 | 4)) {
-            bail!("orderstream audit failed, {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
-        }
-        let report = serde_json::from_slice(&output.stdout).context("orderstream audit --json printed no JSON")?;
-        Ok(Some(Audit { clean: output.status.success(), report }))
     }
 
     /// Stops a private system and removes its state.
@@ -168,27 +141,6 @@ impl System {
             None => Ok(()),
         }
     }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
-        command.env("DATABASE_URL", &self.database_url).env("REDIS_URL", &self.redis_url).stdin(Stdio::null());
-        command
-    }
-}
-
-/// The program next to this one. Run by cargo, it is built first: nobody wants figures of an old one.
-fn neighbour() -> Result<PathBuf> {
-    if let Some(cargo) = env::var_os("CARGO") {
-        let mut build = std::process::Command::new(cargo);
-        build.args(["build", "--package", "orderstream", "--bin", "orderstream"]);
-        if !cfg!(debug_assertions) {
-            build.arg("--release");
-        }
-        if !build.status().context("cannot run cargo")?.success() {
-            bail!("the program orderstream could not be built");
-        }
-    }
-    Ok(env::current_exe()?.with_file_name("orderstream"))
 }
 
 impl Private {

@@ -6,14 +6,13 @@ mod publish;
 mod report;
 mod watch;
 
-use std::process::ExitCode;
-
 use anyhow::{Result, bail};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     cpu::Roots,
+    ending::Ending,
     ledger::Ledger,
     orders::{self, Orders, Shape},
     stream::Stream,
@@ -41,28 +40,6 @@ pub(crate) struct Options {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
-}
-
-/// How a run ended, other than by an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// Every order is settled and the books balance.
-    Done,
-    /// Every order is settled, but the audit found a difference.
-    Differences,
-    /// Somebody stopped it.
-    Interrupted,
-}
-
-impl Ending {
-    /// The exit code, as orderstream itself uses them.
-    pub(crate) fn exit_code(self) -> ExitCode {
-        ExitCode::from(match self {
-            Self::Done => 0,
-            Self::Differences => 4,
-            Self::Interrupted => 130,
-        })
-    }
 }
 
 /// Runs it, and stops whatever it started, however it ends.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::Serialize;
 
 use super::{latency::Latency, measure::Measurement};
-use crate::{cpu::Usage, orders::Shape, system::Audit};
+use crate::{cpu::Usage, orders::Shape, program::Audit};
 
 /// The report of a run.
 #[derive(Debug, Serialize)]
