@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test build fmt lint doc unit sqlx loadtest test-faults soak setup
+.PHONY: mutations help demo test build fmt lint doc unit sqlx loadtest test-faults soak setup
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -51,6 +51,9 @@ test-faults: ## Kill everything while orders are imported, and prove that nothin
 	target/release/loadtest kills --seed $(SEED) --deadline 480 $(KILLS)
 	target/release/loadtest kills --seed $(SEED) --deadline 180 $(FLUSHALLS)
 	target/release/loadtest kills --seed $(SEED) --deadline 240 $(OUTAGE)
+
+mutations: ## Take one guard away at a time, and see that a test notices
+	@scripts/mutations.sh
 
 soak: ## Load and faults of all kinds for long: make soak MINUTES=30
 	$(CARGO) build --release --workspace

@@ -174,26 +174,29 @@ impl<S: Stage + 'static> Worker<S> {
         }
         let (suspects, company): (Vec<_>, Vec<_>) =
             deliveries.into_iter().partition(|delivery| self.limits.is_suspect(delivery.before));
-        if !company.is_empty() {
-            self.work(consumer, company).await?;
-        }
         let mut rest = VecDeque::from(suspects);
+        let mut worked = match company.is_empty() {
+            true => Ok(()),
+            false => self.work(consumer, company).await,
+        };
         let mut fresh = Instant::now();
         while let Some(first) = rest.front() {
+            // Whose turn has not come goes back untouched, for others to take at once.
             if self.shutdown.has_begun() {
                 consumer.hand_back(rest.make_contiguous()).await?;
                 return Err(Stop::Shutdown);
             }
+            worked?;
             let before = first.before;
             let alike = rest.iter().take_while(|suspect| suspect.before == before).count();
             let group: Vec<_> = rest.drain(..alike.min(self.limits.group_len(before))).collect();
-            self.work_apart(consumer, group).await?;
+            worked = self.work_apart(consumer, group).await;
             if fresh.elapsed() > self.limits.claim_idle / 3 {
                 consumer.keep_fresh(rest.make_contiguous()).await?;
                 fresh = Instant::now();
             }
         }
-        Ok(())
+        worked
     }
 
     /// How many entries to read next, so that a batch stays within its bytes.
