@@ -2,10 +2,10 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test build fmt lint doc unit sqlx loadtest setup
+.PHONY: help demo test build fmt lint doc unit test-faults sqlx loadtest setup
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
 
 setup: ## Install the servers and compilers that are missing (Debian, Ubuntu)
 	@scripts/setup.sh
@@ -24,7 +24,7 @@ fmt: ## Format the code
 
 lint: ## Formatting, clippy, dependencies
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features failpoints -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; fi
 
 doc: ## The code's documentation, without warnings
@@ -32,6 +32,9 @@ doc: ## The code's documentation, without warnings
 
 unit: ## All tests, and the demo in small
 	@scripts/test.sh
+
+test-faults: ## Every fault at every step, one at a time
+	ORDERSTREAM_FAULTS=full $(CARGO) nextest run --features failpoints --test failpoints --test server_faults --no-fail-fast
 
 sqlx: ## Renew .sqlx after a change of SQL or schema
 	@scripts/sqlx.sh

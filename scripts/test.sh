@@ -4,15 +4,15 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 unset DATABASE_URL REDIS_URL DATABASE_URL_FILE REDIS_URL_FILE
 
-cargo build --workspace --all-targets
+cargo build --workspace --all-targets --features failpoints
 folder=$(mktemp -d "${TMPDIR:-/tmp}/orderstream-test.XXXXXX")
 chmod 755 "$folder"
 trap 'rm -rf "$folder"' EXIT
 
 if command -v cargo-nextest >/dev/null; then
-    tests=(cargo nextest run --workspace --no-fail-fast)
+    tests=(cargo nextest run --workspace --features failpoints --no-fail-fast)
 else
-    tests=(cargo test --workspace --all-targets --no-fail-fast)
+    tests=(cargo test --workspace --all-targets --features failpoints --no-fail-fast)
 fi
 RUST_LOG=${RUST_LOG:-warn} target/debug/orderstream --state-dir "$folder/stack" dev --no-workers -- "${tests[@]}"
 cargo test --workspace --doc --quiet
