@@ -7,6 +7,10 @@ mod program;
 mod places;
 #[path = "failpoints/scene.rs"]
 mod scene;
+#[path = "failpoints/special.rs"]
+mod special;
+#[path = "failpoints/stopped.rs"]
+mod stopped;
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -36,6 +40,27 @@ async fn settlement_recovers_from_every_fault_at_every_step() {
 #[tokio::test]
 async fn the_relay_recovers_from_every_fault_at_every_step() {
     all_of(cases("relay"), worker_recovers).await;
+}
+
+#[tokio::test]
+async fn the_reconciler_recovers_from_every_fault_at_every_step() {
+    all_of(cases("reconciler"), special::reconciler_recovers).await;
+}
+
+#[tokio::test]
+async fn an_import_can_be_repeated_after_every_fault_between_its_chunks() {
+    let alone = |place| Action::ALL.map(|action| (place, vec![action]));
+    all_of(places::of("import").into_iter().flat_map(alone).collect(), special::import_is_repeated).await;
+}
+
+#[tokio::test]
+async fn an_order_is_parked_once_and_can_go_on_whatever_fails_while_it_is_marked() {
+    all_of(cases("park"), special::parking_recovers).await;
+}
+
+#[tokio::test]
+async fn a_process_that_is_stopped_between_its_steps_is_taken_over_and_comes_back_too_late() {
+    all_of(places::where_stopped(), stopped::another_takes_over).await;
 }
 
 #[test]

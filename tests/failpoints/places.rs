@@ -133,6 +133,14 @@ pub(crate) fn of(role: &str) -> Vec<Place> {
     rows.flat_map(|&(role, passes, names)| names.iter().map(move |name| Place { name, role, passes })).collect()
 }
 
+/// Where a process is stopped as by SIGSTOP.
+pub(crate) fn where_stopped() -> Vec<(Place, Vec<Action>)> {
+    const STEPS: [&str; 4] = [".read", "before_commit", "committed", ".before_script"];
+    let is_one = |place: &Place| STEPS.iter().any(|step| place.name.ends_with(step));
+    let places = ["reservation", "payment", "settlement"].into_iter().flat_map(of).filter(is_one);
+    places.map(|place| (place, Vec::new())).collect()
+}
+
 /// All names.
 pub(crate) fn names() -> Vec<&'static str> {
     TABLE.iter().flat_map(|(_, _, names)| names.iter().copied()).collect()

@@ -18,7 +18,7 @@ const CUSTOMERS: i64 = 5;
 const STOCKS: [i64; 3] = [5_000; 3];
 
 /// How many cases run side by side: most of their time they wait for a claim.
-const SIDE_BY_SIDE: usize = 6;
+const SIDE_BY_SIDE: usize = 9;
 
 /// How workers run here: small batches, so that there are many.
 pub(crate) const WORKERS: [&str; 4] = ["--claim-idle", "1", "--batch", "5"];
@@ -103,7 +103,10 @@ pub(crate) async fn go_on(program: &Program, role: &str, faulty: Running, last: 
     }
     let done = faulty.end().await;
     assert_eq!(done.code, None, "a signal ended it: {}", done.stderr);
-    workers(program, role, &[])
+    let again = workers(program, role, &[]);
+    // From now on it can be asked to stop.
+    again.says("running").await;
+    again
 }
 
 /// The streams are drained, and no order is open.
