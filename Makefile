@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: mutations help demo test build fmt lint doc unit sqlx loadtest test-faults soak setup
+.PHONY: help demo test build fmt lint doc unit sqlx loadtest test-faults mutations soak fuzz setup
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -46,7 +46,8 @@ KILLS ?= --rows 300000 --run-kills 60 --redis-kills 20 --postgres-kills 20
 FLUSHALLS ?= --rows 50000 --run-kills 5 --redis-kills 0 --postgres-kills 0 --flushalls 5
 OUTAGE ?= --rows 50000 --run-kills 5 --redis-kills 0 --postgres-kills 0 --postgres-away 60
 
-test-faults: ## Kill everything while orders are imported, and prove that nothing was lost: SEED=2 KILLS='--run-kills 200'
+test-faults: ## Every fault at every step, then kills of everything during imports: SEED=2 KILLS='--run-kills 200'
+	ORDERSTREAM_FAULTS=full scripts/test.sh --test failpoints
 	$(CARGO) build --release --workspace
 	target/release/loadtest kills --seed $(SEED) --deadline 480 $(KILLS)
 	target/release/loadtest kills --seed $(SEED) --deadline 180 $(FLUSHALLS)

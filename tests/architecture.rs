@@ -16,7 +16,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("gateway", &["domain"]),
     ("store", &["domain", "failpoint", "message", "topology"]),
     ("streams", &["failpoint", "message", "topology"]),
-    ("stage", &["domain", "gateway", "message", "store", "topology"]),
+    ("stage", &["domain", "failpoint", "gateway", "message", "store", "topology"]),
     ("relay", &["domain", "failpoint", "retry", "shutdown", "store", "streams", "topology"]),
     ("reconciler", &["domain", "failpoint", "message", "retry", "shutdown", "store", "streams", "topology"]),
     (

@@ -9,8 +9,11 @@
 use std::io;
 
 /// Fails here, if a test says so.
+///
+/// # Errors
+/// When a test says `return(error)`: as if the server had not answered.
 #[cfg(feature = "failpoints")]
-pub(crate) fn hit<E: From<io::Error>>(place: &str) -> Result<(), E> {
+pub fn hit<E: From<io::Error>>(place: &str) -> Result<(), E> {
     match act(place, |_| false) {
         true => Err(io::Error::other(format!("failpoint {place}")).into()),
         false => Ok(()),
@@ -18,9 +21,12 @@ pub(crate) fn hit<E: From<io::Error>>(place: &str) -> Result<(), E> {
 }
 
 /// Fails here, if a test says so.
+///
+/// # Errors
+/// None.
 #[cfg(not(feature = "failpoints"))]
 #[inline]
-pub(crate) fn hit<E: From<io::Error>>(_: &str) -> Result<(), E> {
+pub fn hit<E: From<io::Error>>(_: &str) -> Result<(), E> {
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use pipeline::{
     runner::{CountersSnapshot, Limits, PipelineConfig, Workers},
     shutdown::Shutdown,
     store::{self, Store, WorkerSettings},
-    streams::{Connection, Redis},
+    streams::{self, Connection, Redis},
     topology::StageName,
 };
 use tracing::{info, warn};
@@ -31,13 +31,19 @@ pub(super) async fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<Exi
     simulator(&args.workers.payment)?;
     let backends = Backends::open(globals).await?;
     // Containers start in any order. What is wrong for good still ends the command at once.
-    if !backends.await_servers(&shutdown).await? {
-        if globals.json {
-            output::json(&BTreeMap::<StageName, CountersSnapshot>::new())?;
+    let crew = loop {
+        if !backends.await_servers(&shutdown).await? {
+            if globals.json {
+                output::json(&BTreeMap::<StageName, CountersSnapshot>::new())?;
+            }
+            return Ok(if args.until_drained { Exit::Interrupted } else { Exit::Done });
         }
-        return Ok(if args.until_drained { Exit::Interrupted } else { Exit::Done });
-    }
-    let crew = Crew::start(&backends, &args.stages, &args.workers, &shutdown).await?;
+        match Crew::start(&backends, &args.stages, &args.workers, &shutdown).await {
+            // A server that went away between the two looks is waited for again.
+            Err(error) if will_pass(&error) => {}
+            crew => break crew?,
+        }
+    };
     if args.until_drained {
         tokio::select! {
             drained = crew.drained() => drained?,
@@ -169,6 +175,11 @@ impl Crew {
         }
         in_time
     }
+}
+
+fn will_pass(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<store::Error>().is_some_and(store::Error::is_transient)
+        || error.downcast_ref::<streams::Error>().is_some_and(streams::Error::is_transient)
 }
 
 /// The gateway that the flags describe.

@@ -1,6 +1,6 @@
 //! Publishing, no faster than the pipeline follows.
 
-use pipeline::{message::EntryId, shutdown::Shutdown, topology::StageName};
+use pipeline::{failpoint, message::EntryId, shutdown::Shutdown, streams, topology::StageName};
 
 use super::{Intake, IntakeError, Link, Open, POLL, Published, PublishedChunk, Talk, chunks::chunks};
 use crate::{import::encode_order_into, output::thousands, progress::Progress};
@@ -61,8 +61,12 @@ impl Intake {
         bodies: &[Vec<u8>],
         talk: Talk<'_>,
     ) -> Result<Option<Option<EntryId>>, IntakeError> {
-        let publish =
-            async |open: &mut Open| open.publishers[usize::from(partition)].publish(bodies, Some(self.import_id)).await;
+        let publish = async |open: &mut Open| {
+            failpoint::hit::<streams::Error>("import.before_chunk")?;
+            let last = open.publishers[usize::from(partition)].publish(bodies, Some(self.import_id)).await?;
+            failpoint::hit::<streams::Error>("import.chunk_added")?;
+            Ok(last)
+        };
         Ok(talk.redis(link, publish).await?)
     }
 

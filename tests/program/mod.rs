@@ -288,6 +288,13 @@ impl Running {
         kill(Pid::from_raw(pid), signal).expect("a child of ours");
     }
 
+    /// What the kernel says of it: `T` is stopped.
+    pub(crate) fn state(&self) -> char {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id().expect("it still runs")));
+        let stat = stat.expect("a child of ours");
+        stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).expect("a state")
+    }
+
     /// Its standard input, if that is a pipe.
     pub(crate) fn stdin(&mut self) -> tokio::process::ChildStdin {
         self.child.stdin.take().expect("a pipe")

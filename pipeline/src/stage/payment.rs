@@ -5,6 +5,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::{Ending, Stage, park, unknown_order};
 use crate::{
     domain::{OrderId, OrderStatus, PaymentStatus},
+    failpoint,
     gateway::{Charge, Gateway, Verdict},
     message::{DeadReason, OrderRef},
     store::{self, NewPayments, PayableOrder, Store},
@@ -60,6 +61,7 @@ impl<G: Gateway> Payment<G> {
             };
             payments.push(charge.order_id, charge.amount, status);
         }
+        failpoint::hit::<store::Error>("payment.charged")?;
         // One statement is a transaction.
         let mut connection = self.store.pool().acquire().await?;
         store::insert_payments(&mut connection, self.gateway.name(), &payments).await

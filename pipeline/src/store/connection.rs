@@ -89,6 +89,7 @@ impl Store {
     /// # Errors
     /// When no connection can be had within ten seconds.
     pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, Error> {
+        failpoint::hit::<Error>("before_begin")?;
         let transaction = self.pool().begin().await?;
         failpoint::hit::<Error>("begin")?;
         Ok(transaction)

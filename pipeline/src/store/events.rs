@@ -137,7 +137,7 @@ pub async fn pieces_sold_between(
     after: i64,
     up_to: i64,
 ) -> Result<Vec<PiecesSold>, Error> {
-    Ok(sqlx::query_as!(
+    let pieces = sqlx::query_as!(
         PiecesSold,
         r#"SELECT (o.created_at AT TIME ZONE 'UTC')::date AS "day!", l.product_id,
                   sum(l.quantity)::bigint AS "pieces!"
@@ -150,7 +150,9 @@ pub async fn pieces_sold_between(
         up_to
     )
     .fetch_all(connection)
-    .await?)
+    .await?;
+    failpoint::hit::<Error>("pieces_sold_between")?;
+    Ok(pieces)
 }
 
 /// What all orders sold up to an event, by day and product.

@@ -47,6 +47,7 @@ pub async fn park_orders(
 pub async fn unpark_orders(connection: &mut PgConnection, orders: &[OrderId]) -> Result<u64, Error> {
     let ids: Vec<i64> = orders.iter().map(|id| id.0).collect();
     let gone = sqlx::query!("DELETE FROM parked WHERE order_id = ANY ($1)", &ids).execute(connection).await?;
+    failpoint::hit::<Error>("unpark_orders")?;
     Ok(gone.rows_affected())
 }
 

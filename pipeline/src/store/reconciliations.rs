@@ -110,6 +110,7 @@ pub async fn parked_before(connection: &mut PgConnection, instant: DateTime<Utc>
     let ids = sqlx::query_scalar!("SELECT order_id FROM parked WHERE parked_at < $1 ORDER BY order_id", instant)
         .fetch_all(connection)
         .await?;
+    failpoint::hit::<Error>("parked_before")?;
     Ok(ids.into_iter().map(OrderId).collect())
 }
 
@@ -162,7 +163,7 @@ pub async fn note_reconciliation(connection: &mut PgConnection, found: &Reconcil
     )
     .execute(connection)
     .await?;
-    Ok(())
+    failpoint::hit::<Error>("note_reconciliation")
 }
 
 /// The latest findings, newest first.

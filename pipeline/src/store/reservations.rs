@@ -142,6 +142,7 @@ pub async fn insert_orders(connection: &mut PgConnection, partition: u16, orders
     if inserted.rows_affected() < orders.len() as u64 {
         return Err(Error::Raced);
     }
+    failpoint::hit::<Error>("insert_orders")?;
     sqlx::query!(
         "INSERT INTO order_lines (order_id, product_id, unit_price_cents, quantity, line)
          SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[], $5::smallint[])",
@@ -153,8 +154,7 @@ pub async fn insert_orders(connection: &mut PgConnection, partition: u16, orders
     )
     .execute(&mut *connection)
     .await?;
-    failpoint::hit::<Error>("insert_orders")?;
-    Ok(())
+    failpoint::hit::<Error>("insert_order_lines")
 }
 
 /// Draws a block of order ids: the value and the 999 below it are the caller's.
