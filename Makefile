@@ -47,7 +47,8 @@ FLUSHALLS ?= --rows 50000 --run-kills 5 --redis-kills 0 --postgres-kills 0 --flu
 OUTAGE ?= --rows 50000 --run-kills 5 --redis-kills 0 --postgres-kills 0 --postgres-away 60
 
 test-faults: ## Every fault at every step, then kills of everything during imports: SEED=2 KILLS='--run-kills 200'
-	ORDERSTREAM_FAULTS=full scripts/test.sh --test failpoints
+	ORDERSTREAM_FAULTS=full scripts/test.sh --test failpoints --test model
+	scripts/fuzz.sh 20
 	$(CARGO) build --release --workspace
 	target/release/loadtest kills --seed $(SEED) --deadline 480 $(KILLS)
 	target/release/loadtest kills --seed $(SEED) --deadline 180 $(FLUSHALLS)
@@ -55,6 +56,9 @@ test-faults: ## Every fault at every step, then kills of everything during impor
 
 mutations: ## Take one guard away at a time, and see that a test notices
 	@scripts/mutations.sh
+
+fuzz: ## Feed everything that reads bytes from outside: make fuzz SECONDS_EACH=60
+	@scripts/fuzz.sh $(or $(SECONDS_EACH),20)
 
 soak: ## Load and faults of all kinds for long: make soak MINUTES=30
 	$(CARGO) build --release --workspace

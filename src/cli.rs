@@ -190,8 +190,9 @@ pub struct WorkerArgs {
     /// with a part of it, the others with it alone
     #[arg(long, default_value_t = 7, env = "ORDERSTREAM_ATTEMPTS_MAX", hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u64).range(5..=100))]
     pub attempts_max: u64,
-    /// Seconds that Postgres may take for a batch before it is tried again on new connections
-    #[arg(long, default_value_t = 60, env = "ORDERSTREAM_PROCESSING_LIMIT", hide_env_values = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    /// Seconds that Postgres may take for a batch before it is tried again on new connections; above the 30 s after which
+    /// Postgres ends what a lost connection left open
+    #[arg(long, default_value_t = 60, env = "ORDERSTREAM_PROCESSING_LIMIT", hide_env_values = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(40..=3_600))]
     pub processing_limit: u64,
     /// Seconds between two sweeps of the reconciler
     #[arg(long, default_value_t = 5, env = "ORDERSTREAM_RECONCILE_EVERY", hide_env_values = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3_600))]
