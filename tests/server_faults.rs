@@ -5,6 +5,8 @@ mod program;
 
 #[path = "server_faults/postgres.rs"]
 mod postgres;
+#[path = "server_faults/proxy.rs"]
+mod proxy;
 #[path = "server_faults/redis_server.rs"]
 mod redis_server;
 
