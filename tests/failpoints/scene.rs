@@ -7,7 +7,7 @@ use crate::{
     program::{
         Orderstream, Program, Running,
         harness::{eventually, order, orders},
-        model::{self, ModelOrder},
+        model,
     },
 };
 use pipeline::{domain::Order, topology::StageName};
@@ -50,30 +50,20 @@ impl Lots {
         self.published += 1;
     }
 
-    fn model(&self) -> Vec<ModelOrder> {
-        let lines = |order: &Order| {
-            let lines = order.lines().iter();
-            lines.map(|line| (line.product_id.0, i64::from(line.quantity), line.unit_price.get())).collect()
-        };
-        let orders = self.orders.values();
-        orders
-            .map(|order| ModelOrder {
-                code: order.code().as_str().to_owned(),
-                customer: order.customer_id().0,
-                lines: lines(order),
-            })
-            .collect()
-    }
-
     /// Every order is as the model predicts, the books balance, and nothing was set aside.
     pub(crate) async fn all_ended(&self, program: &Program) {
-        let orders = self.model();
+        self.all_ended_with_letters(program, 0).await;
+    }
+
+    /// The same, where so many letters are kept of what was replayed.
+    pub(crate) async fn all_ended_with_letters(&self, program: &Program, letters: u64) {
+        let orders = model::of(self.orders.values());
         let ends = model::ends(&orders, CUSTOMERS, &STOCKS);
         let reasons: std::collections::BTreeSet<_> = ends.values().map(|(_, reason)| reason.as_deref()).collect();
         assert_eq!(reasons.len(), 5, "every end that there is: {reasons:?}");
         assert_eq!(program.ends().await, ends);
         let mut redis = program.stack.connection().await;
-        assert_eq!(program.stack.redis.dead_letters(&mut redis, 0).await.expect("Redis"), 0);
+        assert_eq!(program.stack.redis.dead_letters(&mut redis, 0).await.expect("Redis"), letters);
         program.stack.books_balance().await;
     }
 }

@@ -26,13 +26,13 @@ pub(crate) async fn another_takes_over(place: Place, _: Vec<Action>) {
     lots.publish(&program).await;
 
     let second = workers(&program, place.role, &[]);
-    second.says("took over messages of a silent consumer").await;
     if place.name == "before_commit" {
         eventually("its transaction is open", async || program.stack.value::<i64>(IN_TRANSACTION).await == 1).await;
         if !is_full() {
             program.stack.sql(END_TRANSACTION).await;
         }
     }
+    second.says("took over messages of a silent consumer").await;
     drained(&program).await;
     assert_eq!(stopped.state(), 'T', "it slept all the time");
 

@@ -48,6 +48,20 @@ pub(crate) fn orders(csv: &str) -> Vec<ModelOrder> {
     orders
 }
 
+/// The same orders, as the pipeline writes them.
+pub(crate) fn of<'a>(orders: impl IntoIterator<Item = &'a pipeline::domain::Order>) -> Vec<ModelOrder> {
+    let lines = |order: &pipeline::domain::Order| {
+        let lines = order.lines().iter();
+        lines.map(|line| (line.product_id.0, i64::from(line.quantity), line.unit_price.get())).collect()
+    };
+    let model = |order: &pipeline::domain::Order| ModelOrder {
+        code: order.code().as_str().to_owned(),
+        customer: order.customer_id().0,
+        lines: lines(order),
+    };
+    orders.into_iter().map(model).collect()
+}
+
 /// `19.99` as 1999.
 pub(crate) fn cents(amount: &str) -> i64 {
     let (whole, fraction) = amount.split_once('.').expect("two places");
