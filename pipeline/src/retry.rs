@@ -38,6 +38,8 @@ struct Said {
     /// Since when the server is said to be away.
     away_since: Option<Instant>,
     last: Option<Instant>,
+    /// What was said since then: another failure is worth another line.
+    errors: Vec<String>,
 }
 
 /// The server that keeps the truth.
@@ -52,17 +54,23 @@ pub(crate) static EVENTS: Server = Server::new("The relay's reading of events");
 /// Of a server that comes and goes, nothing more is said within this time.
 const SILENCE: Duration = Duration::from_secs(1);
 
+/// Most failures of different wording that are said of one outage.
+const ERRORS_MAX: usize = 8;
+
 impl Server {
     const fn new(name: &'static str) -> Self {
-        Self { name, said: Mutex::new(Said { away_since: None, last: None }) }
+        Self { name, said: Mutex::new(Said { away_since: None, last: None, errors: Vec::new() }) }
     }
 
     fn is_away(&self, error: &dyn Display) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.away_since.is_none() && said.last.is_none_or(|last| last.elapsed() > SILENCE) {
-            warn!(%error, "{} failed; trying again until it is back", self.name);
-            said.away_since = Some(Instant::now());
+        let error = error.to_string();
+        let is_new = said.errors.len() < ERRORS_MAX && !said.errors.contains(&error);
+        if is_new && said.last.is_none_or(|last| last.elapsed() > SILENCE) {
+            warn!(error, "{} failed; trying again until it is back", self.name);
+            said.away_since.get_or_insert_with(Instant::now);
             said.last = Some(Instant::now());
+            said.errors.push(error);
         }
     }
 
@@ -71,6 +79,7 @@ impl Server {
         if let Some(since) = said.away_since.take() {
             info!(seconds = since.elapsed().as_secs(), "{} is back", self.name);
             said.last = Some(Instant::now());
+            said.errors.clear();
         }
     }
 }
