@@ -79,7 +79,7 @@ async fn bury(program: &Program, stage: StageName, reason: DeadReason) {
 async fn park(program: &Program, code: &str, stage: StageName) {
     program.stack.publish(&[order(code, 1, &[(1, 2, 500)])]).await;
     let stages: &[StageName] =
-        if stage == StageName::Payment { &[StageName::Reservation] } else { &StageName::ALL[..2] };
+        if stage == StageName::Payment { &[StageName::Reservation] } else { &StageName::WAY[..2] };
     program.stack.run(stages).await;
     let id: i64 = program.stack.value(&format!("SELECT id FROM orders WHERE code = '{code}'")).await;
     let mut postgres = program.stack.store.pool().acquire().await.expect("Postgres");

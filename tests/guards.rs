@@ -91,7 +91,7 @@ async fn workers_that_are_replaced_one_after_the_other_hand_their_work_over_at_o
         old.stop().await.exits(0);
         old = new;
     }
-    program.stack.drained(&pipeline::topology::StageName::ALL).await;
+    program.stack.drained(&pipeline::topology::StageName::WAY).await;
     old.stop().await.exits(0);
     assert_eq!(program.stack.value::<i64>("SELECT count(*) FROM orders WHERE settled_at IS NOT NULL").await, 1_200);
     let status = program.run(&["status", "--json"]).await.exits(0).json();
@@ -121,7 +121,7 @@ async fn pause_and_resume_are_commands_that_say_what_they_do() {
     assert!(refused.stderr.contains("or a stage paused"), "{}", refused.stderr);
     assert_eq!(program.run(&["resume"]).await.exits(0).stdout, "Resumed payment.\n");
     run.says("resumed").await;
-    program.stack.drained(&pipeline::topology::StageName::ALL).await;
+    program.stack.drained(&pipeline::topology::StageName::WAY).await;
     let well = program.run(&["reconcile"]).await.exits(0);
     assert_eq!(well.stdout, "Every open order has its message.\n");
     run.stop().await.exits(0);
@@ -146,7 +146,7 @@ async fn what_redis_lost_is_told_by_the_history_of_the_reconciler() {
     })
     .await;
     run.says("orders had no message any more: emitted again").await;
-    program.stack.drained(&pipeline::topology::StageName::ALL).await;
+    program.stack.drained(&pipeline::topology::StageName::WAY).await;
     run.stop().await.exits(0);
     let history = program.run(&["reconcile", "--history", "--json"]).await.exits(0).json();
     assert_eq!(history["reconciliations"][0]["to_payment"], lost);

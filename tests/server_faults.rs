@@ -62,10 +62,10 @@ impl Work {
 
     async fn drained(&self) {
         const DONE: &str = "SELECT count(*) FROM orders WHERE settled_at IS NOT NULL";
-        self.program.stack.drained(&StageName::ALL).await;
+        self.program.stack.drained(&StageName::WAY).await;
         let all = i64::try_from(self.orders.len()).expect("a number");
         eventually("all are settled", async || self.program.stack.value::<i64>(DONE).await == all).await;
-        self.program.stack.drained(&StageName::ALL).await;
+        self.program.stack.drained(&StageName::WAY).await;
     }
 
     /// Waits for the end, stops the workers, and proves that all is well; what the workers counted.

@@ -1,37 +1,114 @@
-//! Who takes the money.
+//! Who takes the money, and gives it back.
+//!
+//! Two implementations: the [`Simulator`] below, a pure function, and the program's `http`, which speaks to a provider.
+//! All calls are made outside any transaction, and may be made twice: the order's code (of a refund: its key) is the
+//! idempotency key. What is not known is [`ChargeAnswer::Unknown`] and never a refusal: the collector asks again.
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
 
 use crate::domain::{Cents, OrderId};
 
 /// One amount to be taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Charge<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Charge {
     /// Our number for the order.
     pub order_id: OrderId,
     /// The order's code: the reference under which the provider knows the charge.
-    pub order_code: &'a str,
+    pub reference: String,
     /// How much.
     pub amount: Cents,
 }
 
-/// A provider's answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// The money is ours.
-    Approved,
+/// What a provider says of a charge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChargeAnswer {
+    /// The money is ours; the provider's id for the charge.
+    Approved(String),
     /// The provider said no.
-    Declined,
+    Declined(String),
+    /// The provider has it, and will say later.
+    Pending(String),
+    /// The provider has no charge of this reference. An answer to a question only.
+    Absent,
+    /// No answer, or none that can be understood: why. The money may be ours or not.
+    Unknown(String),
 }
 
-/// A payment provider. Called outside any transaction, possibly twice for the same charge: the order's code is the
-/// idempotency key.
-pub trait Gateway: Send + Sync {
+/// One amount to be given back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Return {
+    /// The refund's key: the reference under which the provider knows it.
+    pub key: String,
+    /// The reference of the charge.
+    pub charge_reference: String,
+    /// The provider's id of the charge, if it is known.
+    pub charge_id: Option<String>,
+    /// How much.
+    pub amount: Cents,
+}
+
+/// What a provider says of a refund.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReturnAnswer {
+    /// The money went back; the provider's id for the refund.
+    Succeeded(String),
+    /// The provider will not give it back.
+    Failed(String),
+    /// The provider has it, and will say later.
+    Pending(String),
+    /// The provider has no refund of this key. An answer to a question only.
+    Absent,
+    /// No answer, or none that can be understood: why.
+    Unknown(String),
+}
+
+/// A payment provider. Every method takes a batch and answers each part, in the same order. It bounds its calls and their
+/// time itself and comes back in bounded time.
+pub trait Gateway: fmt::Debug + Send + Sync {
     /// The name that payments are stored under.
     fn name(&self) -> &'static str;
 
-    /// Asks for every charge; one verdict each, in the same order.
-    fn charge(&self, charges: &[Charge<'_>]) -> impl Future<Output = Vec<Verdict>> + Send;
+    /// Whether every answer is final and the same again: then nothing needs to be stored before the call.
+    fn is_pure(&self) -> bool;
+
+    /// Asks for the money.
+    fn charge<'a>(&'a self, charges: &'a [Charge]) -> BoxFuture<'a, Vec<ChargeAnswer>>;
+
+    /// Asks what became of charges.
+    fn find_charges<'a>(&'a self, charges: &'a [Charge]) -> BoxFuture<'a, Vec<ChargeAnswer>>;
+
+    /// Gives money back.
+    fn give_back<'a>(&'a self, returns: &'a [Return]) -> BoxFuture<'a, Vec<ReturnAnswer>>;
+
+    /// Asks what became of refunds.
+    fn find_returns<'a>(&'a self, returns: &'a [Return]) -> BoxFuture<'a, Vec<ReturnAnswer>>;
+}
+
+/// The gateways of an installation: the one that takes new payments, and those that took earlier ones.
+#[derive(Debug, Clone)]
+pub struct Gateways {
+    known: Vec<Arc<dyn Gateway>>,
+}
+
+impl Gateways {
+    /// New payments are taken by `first`. The simulator knows its own payments in any case.
+    pub fn new(first: Arc<dyn Gateway>) -> Self {
+        let simulator = Arc::new(Simulator { approved_of_10_000: 10_000, latency: Duration::ZERO });
+        let others = (first.name() != simulator.name()).then_some(simulator as Arc<dyn Gateway>);
+        Self { known: std::iter::once(first).chain(others).collect() }
+    }
+
+    /// Who takes new payments.
+    pub fn first(&self) -> &Arc<dyn Gateway> {
+        &self.known[0]
+    }
+
+    /// The gateway that a payment is stored under; `None` when this process does not know it.
+    pub fn named(&self, name: &str) -> Option<&Arc<dyn Gateway>> {
+        self.known.iter().find(|gateway| gateway.name() == name)
+    }
 }
 
 /// The simulated provider: a pure function of the order code, so that anyone can predict it.
@@ -56,11 +133,13 @@ impl Simulator {
     }
 
     /// Approved unless `crc32_ieee(order_code) % 10000 >= success_rate × 10000`.
-    pub fn verdict(&self, order_code: &str) -> Verdict {
-        if crc32fast::hash(order_code.as_bytes()) % 10_000 < self.approved_of_10_000 {
-            Verdict::Approved
-        } else {
-            Verdict::Declined
+    pub fn approves(&self, order_code: &str) -> bool {
+        crc32fast::hash(order_code.as_bytes()) % 10_000 < self.approved_of_10_000
+    }
+
+    async fn wait(&self) {
+        if !self.latency.is_zero() {
+            tokio::time::sleep(self.latency).await;
         }
     }
 }
@@ -70,11 +149,34 @@ impl Gateway for Simulator {
         "simulator"
     }
 
-    async fn charge(&self, charges: &[Charge<'_>]) -> Vec<Verdict> {
-        if !self.latency.is_zero() {
-            tokio::time::sleep(self.latency).await;
-        }
-        charges.iter().map(|charge| self.verdict(charge.order_code)).collect()
+    fn is_pure(&self) -> bool {
+        true
+    }
+
+    fn charge<'a>(&'a self, charges: &'a [Charge]) -> BoxFuture<'a, Vec<ChargeAnswer>> {
+        Box::pin(async move {
+            self.wait().await;
+            let answer = |charge: &Charge| match self.approves(&charge.reference) {
+                true => ChargeAnswer::Approved(String::new()),
+                false => ChargeAnswer::Declined(String::new()),
+            };
+            charges.iter().map(answer).collect()
+        })
+    }
+
+    fn find_charges<'a>(&'a self, charges: &'a [Charge]) -> BoxFuture<'a, Vec<ChargeAnswer>> {
+        self.charge(charges)
+    }
+
+    fn give_back<'a>(&'a self, returns: &'a [Return]) -> BoxFuture<'a, Vec<ReturnAnswer>> {
+        Box::pin(async move {
+            self.wait().await;
+            vec![ReturnAnswer::Succeeded(String::new()); returns.len()]
+        })
+    }
+
+    fn find_returns<'a>(&'a self, returns: &'a [Return]) -> BoxFuture<'a, Vec<ReturnAnswer>> {
+        self.give_back(returns)
     }
 }
 
@@ -86,12 +188,10 @@ mod tests {
     fn the_verdict_follows_from_the_code_alone() {
         let simulator = Simulator::new(0.9, Duration::ZERO).expect("a rate");
         // Python: zlib.crc32(b"ORD-1") % 10000 and so on give 1573, 5503, 9353.
-        for (code, verdict) in
-            [("ORD-1", Verdict::Approved), ("ORD-2", Verdict::Approved), ("ORD-3", Verdict::Declined)]
-        {
-            assert_eq!(simulator.verdict(code), verdict, "{code}");
+        for (code, approved) in [("ORD-1", true), ("ORD-2", true), ("ORD-3", false)] {
+            assert_eq!(simulator.approves(code), approved, "{code}");
         }
-        let share = (0..10_000).filter(|n| simulator.verdict(&format!("ORD-{n}")) == Verdict::Approved).count();
+        let share = (0..10_000).filter(|n| simulator.approves(&format!("ORD-{n}"))).count();
         assert!((8_800..9_200).contains(&share), "{share} of 10,000");
     }
 
@@ -99,10 +199,16 @@ mod tests {
     fn the_ends_of_the_range_approve_all_and_none() {
         let all = Simulator::new(1.0, Duration::ZERO).expect("a rate");
         let none = Simulator::new(0.0, Duration::ZERO).expect("a rate");
-        assert!((0..1_000).all(|n| all.verdict(&n.to_string()) == Verdict::Approved));
-        assert!((0..1_000).all(|n| none.verdict(&n.to_string()) == Verdict::Declined));
+        assert!((0..1_000).all(|n| all.approves(&n.to_string())));
+        assert!((0..1_000).all(|n| !none.approves(&n.to_string())));
         for rate in [-0.1, 1.1, f64::NAN] {
             assert!(Simulator::new(rate, Duration::ZERO).is_err());
         }
+    }
+
+    #[test]
+    fn payments_of_the_simulator_are_known_whoever_takes_new_ones() {
+        let simulator = Arc::new(Simulator::new(0.0, Duration::ZERO).expect("a rate"));
+        assert_eq!(Gateways::new(simulator).known.len(), 1);
     }
 }

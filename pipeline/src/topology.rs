@@ -16,11 +16,18 @@ pub enum StageName {
     Payment,
     /// Completes paid orders and releases the stock of the others.
     Settlement,
+    /// Takes in refund requests.
+    Refund,
+    /// Takes in what payment providers tell by message.
+    Callback,
 }
 
 impl StageName {
-    /// Every stage, in the order in which an order passes them.
-    pub const ALL: [Self; 3] = [Self::Reservation, Self::Payment, Self::Settlement];
+    /// Every stage.
+    pub const ALL: [Self; 5] = [Self::Reservation, Self::Payment, Self::Settlement, Self::Refund, Self::Callback];
+
+    /// The way of an order, in the order in which it passes them.
+    pub const WAY: [Self; 3] = [Self::Reservation, Self::Payment, Self::Settlement];
 
     /// The stage's name and its consumer group.
     pub const fn as_str(self) -> &'static str {
@@ -28,6 +35,8 @@ impl StageName {
             Self::Reservation => "reservation",
             Self::Payment => "payment",
             Self::Settlement => "settlement",
+            Self::Refund => "refund",
+            Self::Callback => "callback",
         }
     }
 
@@ -37,6 +46,8 @@ impl StageName {
             Self::Reservation => "incoming",
             Self::Payment => "reserved",
             Self::Settlement => "paid",
+            Self::Refund => "refunds",
+            Self::Callback => "callbacks",
         }
     }
 
@@ -46,6 +57,7 @@ impl StageName {
             Self::Reservation => &[Self::Payment],
             Self::Payment => &[Self::Settlement],
             Self::Settlement => &[Self::Payment],
+            Self::Refund | Self::Callback => &[],
         }
     }
 }
@@ -69,7 +81,7 @@ impl FromStr for StageName {
         Self::ALL
             .into_iter()
             .find(|stage| stage.as_str() == name)
-            .ok_or_else(|| format!("{name:?} is not a stage: reservation, payment, settlement"))
+            .ok_or_else(|| format!("{name:?} is not a stage: {}", Self::ALL.map(Self::as_str).join(", ")))
     }
 }
 

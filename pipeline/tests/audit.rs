@@ -9,7 +9,7 @@ use harness::{Stack, order};
 use pipeline::{
     audit::{CheckResult, Report},
     domain::Order,
-    gateway::{Simulator, Verdict},
+    gateway::Simulator,
     message::BODY,
     relay::Board,
     store::sql_checks,
@@ -141,7 +141,7 @@ async fn the_fixture_has_orders_of_every_end() {
     ];
     assert_eq!(ends, expected);
     let gateway = Simulator::new(harness::SUCCESS_RATE, std::time::Duration::ZERO).expect("a rate");
-    assert_eq!(gateway.verdict(PAID), Verdict::Approved, "{PAID}");
+    assert!(gateway.approves(PAID), "{PAID}");
 }
 
 #[tokio::test]
@@ -152,7 +152,7 @@ async fn empty_books_balance() {
 #[tokio::test]
 async fn the_books_balance_while_the_system_runs() {
     let stack = books().await;
-    let workers = stack.start(&stack.config(&StageName::ALL)).await;
+    let workers = stack.start(&stack.config(&StageName::WAY)).await;
     let mut audits = 0;
     for batch in 0..20 {
         let orders: Vec<Order> =
@@ -161,7 +161,7 @@ async fn the_books_balance_while_the_system_runs() {
         stack.books_balance().await;
         audits += 1;
     }
-    stack.drained(&StageName::ALL).await;
+    stack.drained(&StageName::WAY).await;
     stack.books_balance().await;
     assert_eq!(audits, 20);
     assert!(workers.stop(std::time::Duration::from_secs(10)).await);

@@ -81,7 +81,9 @@ async fn the_plans_of_workers_find_rows_by_key_even_when_made_while_tables_are_e
         .collect();
     let messages = forwarded(&Reservation::new(reserving.clone(), 0).process(&batch).await.expect("processed"));
     let gateway = Simulator::new(1.0, Duration::ZERO).expect("a rate");
-    let messages = forwarded(&Payment::new(paying.clone(), gateway).process(&messages).await.expect("processed"));
+    let messages = forwarded(
+        &Payment::new(paying.clone(), std::sync::Arc::new(gateway)).process(&messages).await.expect("processed"),
+    );
     Settlement::new(settling.clone()).process(&messages).await.expect("processed");
     {
         let mut connection = relaying.pool().acquire().await.expect("Postgres");

@@ -24,7 +24,7 @@ async fn sweep(stack: &Stack, mode: Mode) -> Found {
 }
 
 fn with_reconciler(stack: &Stack) -> PipelineConfig {
-    PipelineConfig { reconcile_every: Some(Duration::from_millis(20)), ..stack.config(&StageName::ALL) }
+    PipelineConfig { reconcile_every: Some(Duration::from_millis(20)), ..stack.config(&StageName::WAY) }
 }
 
 async fn settled(stack: &Stack, orders: i64) {
@@ -111,7 +111,7 @@ async fn redis_may_be_emptied_again_and_again_under_running_workers() {
         stack.forget_keys().await.expect("forgotten");
     }
     settled(&stack, 1_500).await;
-    stack.drained(&StageName::ALL).await;
+    stack.drained(&StageName::WAY).await;
     assert!(workers.stop(Duration::from_secs(10)).await);
     stack.books_balance().await;
 }
@@ -124,7 +124,7 @@ async fn a_lost_group_a_lost_stream_and_one_lost_entry_are_made_up_for() {
     let keys = [StageName::Payment, StageName::Settlement].map(|stage| stack.redis.keys().stream(0, stage));
     for (round, key) in [0, 1].into_iter().zip(&keys) {
         stack.publish(&orders(&format!("R{round}"), 60)).await;
-        let stages = &StageName::ALL[..=round];
+        let stages = &StageName::WAY[..=round];
         stack.run(stages).await;
         let range: redis::streams::StreamRangeReply =
             redis::cmd("XRANGE").arg(key).arg("-").arg("+").query_async(&mut redis).await.expect("a stream");
@@ -186,7 +186,7 @@ async fn a_postgres_with_another_history_is_reported_and_the_board_built_anew() 
         )
         .await;
     stack.publish(&orders("NEW", 80)).await;
-    let workers = stack.start(&PipelineConfig { relay: false, ..stack.config(&StageName::ALL) }).await;
+    let workers = stack.start(&PipelineConfig { relay: false, ..stack.config(&StageName::WAY) }).await;
     settled(&stack, 80).await;
     assert!(workers.stop(Duration::from_secs(10)).await);
     stack.drain().await;

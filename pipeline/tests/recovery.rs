@@ -95,10 +95,10 @@ async fn an_entry_that_was_deleted_under_its_consumer_is_a_dead_letter_and_not_f
     let gone = read[1].entry.id.to_string();
     let source = stack.redis.keys().stream(0, StageName::Reservation);
     redis::cmd("XDEL").arg(&source).arg(&gone).exec_async(&mut redis).await.expect("deleted");
-    let mut config = stack.config(&StageName::ALL);
+    let mut config = stack.config(&StageName::WAY);
     config.limits.claim_idle = Duration::from_millis(1);
     let workers = stack.start(&config).await;
-    stack.drained(&StageName::ALL).await;
+    stack.drained(&StageName::WAY).await;
     let deleted = workers.counters()[&StageName::Reservation].snapshot().deleted;
     assert!(workers.stop(Duration::from_secs(10)).await);
     assert_eq!(deleted, 1);
@@ -122,10 +122,10 @@ async fn a_suspect_is_set_aside_after_its_attempts_and_its_neighbours_go_on() {
     for attempt in 3..=7 {
         killed.count(&[Delivery { before: attempt - 1, ..suspects[2].clone() }]).await.expect("Redis");
     }
-    let mut config = stack.config(&StageName::ALL);
+    let mut config = stack.config(&StageName::WAY);
     config.limits.claim_idle = Duration::from_millis(1);
     let workers = stack.start(&config).await;
-    stack.drained(&StageName::ALL).await;
+    stack.drained(&StageName::WAY).await;
     let counts = workers.counters()[&StageName::Payment].snapshot();
     assert!(workers.stop(Duration::from_secs(10)).await);
 
@@ -180,7 +180,7 @@ async fn a_paused_stage_takes_nothing_until_it_is_resumed_or_its_time_is_up() {
     let mut redis = stack.connection().await;
     stack.redis.pause(&mut redis, 0, StageName::Payment, None, "a test").await.expect("paused");
     stack.publish(&orders("ORD", 30)).await;
-    let workers = stack.start(&stack.config(&StageName::ALL)).await;
+    let workers = stack.start(&stack.config(&StageName::WAY)).await;
     stack.drained(&[StageName::Reservation]).await;
     // Settlement, which has nothing to do, has looked many times meanwhile.
     let waiting = stack.redis.group_state(&mut redis, 0, StageName::Payment).await.expect("Redis").expect("a group");
@@ -193,7 +193,7 @@ async fn a_paused_stage_takes_nothing_until_it_is_resumed_or_its_time_is_up() {
     // Paused again, for a moment: then it goes on by itself.
     let moment = Some(Duration::from_millis(50));
     stack.redis.pause(&mut redis, 0, StageName::Payment, moment, "shorter").await.expect("paused");
-    stack.drained(&StageName::ALL).await;
+    stack.drained(&StageName::WAY).await;
     assert!(workers.stop(Duration::from_secs(10)).await);
     assert_eq!(stack.redis.pause_of(&mut redis, 0, StageName::Payment).await.expect("Redis"), None);
     assert!(!stack.redis.resume(&mut redis, 0, StageName::Payment).await.expect("Redis"), "nothing to resume");
@@ -205,21 +205,21 @@ async fn streams_and_groups_that_redis_forgot_are_made_again_while_workers_run()
     let stack = Stack::get().await;
     stack.seed(5, &[50_000; 3]).await;
     let mut redis = stack.connection().await;
-    let workers = stack.start(&stack.config(&StageName::ALL)).await;
-    for (round, stage) in StageName::ALL.into_iter().enumerate() {
+    let workers = stack.start(&stack.config(&StageName::WAY)).await;
+    for (round, stage) in StageName::WAY.into_iter().enumerate() {
         stack.publish(&orders(&format!("A{round}"), 10)).await;
-        stack.drained(&StageName::ALL).await;
+        stack.drained(&StageName::WAY).await;
         let key = stack.redis.keys().stream(0, stage);
         redis::cmd("XGROUP").arg("DESTROY").arg(&key).arg(stage.as_str()).exec_async(&mut redis).await.expect("gone");
         stack.publish(&orders(&format!("B{round}"), 10)).await;
-        stack.drained(&StageName::ALL).await;
+        stack.drained(&StageName::WAY).await;
         redis::cmd("DEL").arg(&key).exec_async(&mut redis).await.expect("gone");
         eventually("the group is there again", async || {
             stack.redis.group_state(&mut redis, 0, stage).await.expect("Redis").is_some()
         })
         .await;
         stack.publish(&orders(&format!("C{round}"), 10)).await;
-        stack.drained(&StageName::ALL).await;
+        stack.drained(&StageName::WAY).await;
     }
     assert!(workers.stop(Duration::from_secs(10)).await);
     assert_eq!(stack.value::<i64>("SELECT count(*) FROM orders WHERE settled_at IS NOT NULL").await, 90);
@@ -249,10 +249,10 @@ async fn a_worker_whose_postgres_is_away_hands_its_batch_back_when_it_is_asked_t
     let hour = Whose::Idle(Duration::from_secs(3_600));
     assert_eq!(before(&take(&mut other, hour).await), [0], "handed back, and not counted");
     foreign.rollback().await.expect("unlocked");
-    let mut config = stack.config(&StageName::ALL);
+    let mut config = stack.config(&StageName::WAY);
     config.limits.claim_idle = Duration::from_millis(1);
     let workers = stack.start(&config).await;
-    stack.drained(&StageName::ALL).await;
+    stack.drained(&StageName::WAY).await;
     assert!(workers.stop(Duration::from_secs(10)).await);
     assert_eq!(stack.redis.dead_letters(&mut redis, 0).await.expect("Redis"), 0);
     stack.books_balance().await;

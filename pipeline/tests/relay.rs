@@ -48,7 +48,7 @@ async fn a_board_without_its_cursor_is_built_anew() {
 #[tokio::test]
 async fn a_redis_that_lost_everything_gets_its_board_back() {
     let (stack, shown) = with_board().await;
-    let workers = stack.start(&stack.config(&StageName::ALL)).await;
+    let workers = stack.start(&stack.config(&StageName::WAY)).await;
     stack.forget_keys().await.expect("Redis");
     eventually("the board is complete", async || board(&stack).await == shown).await;
     // And the streams work again.
@@ -57,7 +57,7 @@ async fn a_redis_that_lost_everything_gets_its_board_back() {
         stack.value::<i64>("SELECT count(*) FROM orders WHERE settled_at IS NOT NULL").await == 400
     })
     .await;
-    stack.drained(&StageName::ALL).await;
+    stack.drained(&StageName::WAY).await;
     assert!(workers.stop(Duration::from_secs(10)).await);
     stack.books_balance().await;
 }
@@ -66,11 +66,11 @@ async fn a_redis_that_lost_everything_gets_its_board_back() {
 async fn of_several_relays_one_carries_each_event_once() {
     let stack = Stack::get().await;
     stack.seed(5, &[1_000_000; 3]).await;
-    let relays = [stack.start(&stack.config(&StageName::ALL)).await, stack.start(&stack.config(&[])).await];
+    let relays = [stack.start(&stack.config(&StageName::WAY)).await, stack.start(&stack.config(&[])).await];
     for part in 0..5 {
         stack.publish(&orders(&format!("ORD-{part}"), 100)).await;
     }
-    stack.drained(&StageName::ALL).await;
+    stack.drained(&StageName::WAY).await;
     let [first, second] = relays;
     assert!(first.stop(Duration::from_secs(10)).await);
     stack.publish(&orders("LATER", 100)).await;

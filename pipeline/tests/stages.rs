@@ -17,8 +17,11 @@ use pipeline::{
 };
 use sqlx::AssertSqlSafe;
 
-fn payment(stack: &Stack) -> Payment<Simulator> {
-    Payment::new(stack.store.clone(), Simulator::new(harness::SUCCESS_RATE, Duration::ZERO).expect("a rate"))
+fn payment(stack: &Stack) -> Payment {
+    Payment::new(
+        stack.store.clone(),
+        std::sync::Arc::new(Simulator::new(harness::SUCCESS_RATE, Duration::ZERO).expect("a rate")),
+    )
 }
 
 fn incoming(orders: &[Order]) -> Vec<Incoming> {
@@ -182,11 +185,11 @@ async fn workers_that_read_the_same_orders_at_once_take_each_in_once() {
     for _ in 0..4 {
         stack.publish(&all).await;
     }
-    let mut config = stack.config(&StageName::ALL);
+    let mut config = stack.config(&StageName::WAY);
     config.workers_per_stage = 4;
     config.limits.batch_messages_max = 100;
     let workers = stack.start(&config).await;
-    stack.drained(&StageName::ALL).await;
+    stack.drained(&StageName::WAY).await;
     assert!(workers.stop(Duration::from_secs(10)).await);
     assert_eq!(stack.value::<i64>("SELECT count(*) FROM orders").await, 500);
     assert_eq!(stack.value::<i64>("SELECT count(*) FROM events").await, 500);

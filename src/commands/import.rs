@@ -298,7 +298,7 @@ async fn is_anyone_at_work(backends: &Backends, partitions: u16) -> anyhow::Resu
     let redis = backends.redis()?;
     let mut connection = redis.connect().await?;
     for partition in 0..partitions {
-        for stage in StageName::ALL {
+        for stage in StageName::WAY {
             let group = redis.group_state(&mut connection, partition, stage).await?;
             let busy = group.is_some_and(|group| group.consumers.iter().any(|consumer| consumer.idle_ms < AT_WORK_MS));
             if !busy {

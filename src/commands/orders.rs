@@ -87,16 +87,31 @@ fn timeline(detail: &OrderDetail) -> Vec<Moment> {
     if !detail.payments.is_empty() || order.failure_reason.is_none() {
         moments.push(moment(order.created_at, "stock reserved".to_owned()));
     }
-    moments.extend(detail.payments.iter().map(|payment| {
-        let what =
-            format!("payment {} {} by {}: {}", payment.attempt, payment.status, payment.gateway, money(payment.amount));
-        moment(payment.created_at, what)
-    }));
-    moments.extend(detail.refunds.iter().map(|refund| {
+    for payment in &detail.payments {
+        let of = format!("payment {} of {} by {}", payment.attempt, money(payment.amount), payment.gateway);
+        match payment.answered_at {
+            Some(answered) => {
+                moments.push(moment(payment.created_at, format!("{of} asked for")));
+                let what = match payment.status.as_str() {
+                    "late" => format!("{of} came late: it goes back"),
+                    status => format!("{of} {status}"),
+                };
+                moments.push(moment(answered, what));
+            }
+            None => moments.push(moment(payment.created_at, format!("{of} {}", payment.status))),
+        }
+    }
+    for refund in &detail.refunds {
+        let amount = refund.amount.map_or_else(|| "the rest".to_owned(), money);
+        let of = format!("refund {} of {amount}", refund.key);
         let reason = refund.reason.as_deref().unwrap_or("no reason given");
-        let what = format!("refund {} {}: {} ({reason})", refund.key, refund.status, money(refund.amount));
-        moment(refund.created_at, what)
-    }));
+        moments.push(moment(refund.created_at, format!("{of} asked for ({reason})")));
+        if let Some(settled) = refund.settled_at {
+            let why = refund.refusal.as_ref().map(|refusal| format!(": {refusal}")).unwrap_or_default();
+            let stock = if refund.restocked { ", stock returned" } else { "" };
+            moments.push(moment(settled, format!("{of} {}{why}{stock}", refund.status)));
+        }
+    }
     moments.extend(detail.events.iter().map(|event| {
         let reason = match (&order.failure_reason, event.kind.as_str()) {
             (Some(reason), "failed") => format!(": {reason}"),

@@ -1,9 +1,9 @@
 //! `orderstream run`: the workers and the relay.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use pipeline::{
-    gateway::Simulator,
+    gateway::{Gateways, Simulator},
     relay::Board,
     runner::{CountersSnapshot, Limits, PipelineConfig, Workers},
     shutdown::Shutdown,
@@ -104,7 +104,7 @@ impl Crew {
                 processing_max: Duration::from_secs(args.processing_limit),
                 ..Limits::default()
             },
-            gateway: simulator(&args.payment)?,
+            gateways: Gateways::new(Arc::new(simulator(&args.payment)?)),
         };
         let reports = backends.store(WorkerSettings::Report, 2)?;
         let workers = Workers::start(&config, (&store, &reports), &redis, shutdown).await?;

@@ -82,7 +82,7 @@ impl Intake {
             let look = async |open: &mut Open| {
                 let mut backlog = 0;
                 for partition in 0..self.partitions {
-                    for stage in StageName::ALL {
+                    for stage in StageName::WAY {
                         backlog += self.redis.backlog(&mut open.inspector, partition, stage).await?;
                     }
                 }

@@ -102,9 +102,9 @@ pub(crate) async fn go_on(program: &Program, role: &str, faulty: Running, last: 
 /// The streams are drained, and no order is open.
 pub(crate) async fn drained(program: &Program) {
     const OPEN: &str = "SELECT EXISTS (SELECT FROM orders WHERE status IN ('reserved', 'paying'))";
-    program.stack.drained(&StageName::ALL).await;
+    program.stack.drained(&StageName::WAY).await;
     eventually("no order is open", async || !program.stack.value::<bool>(OPEN).await).await;
-    program.stack.drained(&StageName::ALL).await;
+    program.stack.drained(&StageName::WAY).await;
 }
 
 /// A process of a stage, or of the relay, fails at a place in these ways, one after the other, while others are healthy.

@@ -15,7 +15,7 @@ use crate::{
 /// The streams to look through, look by look. Messages of the inner stages are short and explain nearly every order;
 /// what comes in is looked through only for the rest. Between the looks the system may run: who has no message at the
 /// first look is looked for again, in the state that the order has by then.
-const LOOKS: [&[StageName]; 3] = [&[StageName::Payment, StageName::Settlement], &StageName::ALL, &StageName::ALL];
+const LOOKS: [&[StageName]; 3] = [&[StageName::Payment, StageName::Settlement], &StageName::WAY, &StageName::WAY];
 
 /// Looks for a message for every order in `open`. Streams are walked in the order of the stages, so that a message
 /// that moves on during a look is met at its next place.
@@ -105,6 +105,7 @@ impl Unexplained {
                 // With other content it is a conflict, which carries nothing on.
                 (order.content_hash == incoming.content_hash()).then_some(order)?
             }
+            StageName::Refund | StageName::Callback => return None,
             StageName::Payment | StageName::Settlement => self.orders.get(&OrderRef::decode(entry).ok()?.order_id)?,
         };
         awaits(order).is_some_and(|called_for| stage <= called_for).then_some(order.id)

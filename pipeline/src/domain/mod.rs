@@ -2,6 +2,7 @@
 
 mod money;
 mod order;
+mod refund;
 mod state;
 
 pub use money::{Cents, MoneyError};
@@ -9,4 +10,8 @@ pub use order::{
     CustomerId, InvalidOrder, LINES_PER_ORDER_MAX, Line, ORDER_CODE_BYTES_MAX, Order, OrderCode, OrderId, ProductId,
     TOTAL_CENTS_MAX,
 };
-pub use state::{EventKind, FailureReason, OrderStatus, PaymentStatus, UnknownWord};
+pub use refund::{InvalidRefund, REFUND_KEY_BYTES_MAX, REFUND_REASON_BYTES_MAX, RefundKey, RefundRequest};
+pub use state::{
+    CallbackKind, CallbackOutcome, EventKind, FailureReason, OrderStatus, PaymentStatus, RefundStatus, Refusal,
+    UnknownWord,
+};

@@ -114,6 +114,78 @@ vocabulary! {
         Declined = "declined",
         /// No answer came in time.
         Expired = "expired",
+        /// The money came when the order had failed; it goes back.
+        Late = "late",
+    }
+}
+
+vocabulary! {
+    /// Where a refund stands.
+    RefundStatus {
+        /// Its order has not reached its end.
+        Waiting = "waiting",
+        /// Granted; the gateway has not answered.
+        Pending = "pending",
+        /// The money went back. Final.
+        Succeeded = "succeeded",
+        /// Not granted, for a reason. Final.
+        Refused = "refused",
+        /// Granted, but the gateway will not give the money back. Final.
+        Failed = "failed",
+    }
+}
+
+vocabulary! {
+    /// Why a refund came to nothing, in order of precedence.
+    Refusal {
+        /// No order of this code came in time.
+        UnknownOrder = "unknown_order",
+        /// The order failed: nothing was paid.
+        OrderFailed = "order_failed",
+        /// The order did not reach its end in time.
+        NotSettled = "not_settled",
+        /// More than what is left of the payment.
+        ExceedsPaid = "exceeds_paid",
+        /// The whole rest was asked for, and there is none.
+        NothingLeft = "nothing_left",
+        /// The gateway will not give the money back.
+        GatewayRefused = "gateway_refused",
+    }
+}
+
+vocabulary! {
+    /// What a payment provider tells.
+    CallbackKind {
+        /// The money is ours.
+        ChargeApproved = "charge.approved",
+        /// The provider said no.
+        ChargeDeclined = "charge.declined",
+        /// The provider has the charge and will say later.
+        ChargePending = "charge.pending",
+        /// The money went back.
+        RefundSucceeded = "refund.succeeded",
+        /// The provider will not give it back.
+        RefundFailed = "refund.failed",
+        /// The provider has the refund and will say later.
+        RefundPending = "refund.pending",
+    }
+}
+
+vocabulary! {
+    /// What became of a callback.
+    CallbackOutcome {
+        /// Not looked at yet, or what it speaks of is not there yet.
+        Waiting = "waiting",
+        /// It brought news, and they were written down.
+        Applied = "applied",
+        /// It said what was known.
+        Repeated = "repeated",
+        /// It says the opposite of what was known, which stays. Somebody has to ask the provider.
+        Contradicts = "contradicts",
+        /// It names another amount or currency: not believed. Somebody has to ask the provider.
+        Mismatched = "mismatched",
+        /// What it speaks of never came.
+        Unmatched = "unmatched",
     }
 }
 
@@ -126,5 +198,7 @@ vocabulary! {
         Failed = "failed",
         /// Money went back; the amount is the refund's.
         Refunded = "refunded",
+        /// A refund came to nothing; the amount is what was asked for, 0 for the whole rest.
+        RefundRefused = "refund_refused",
     }
 }

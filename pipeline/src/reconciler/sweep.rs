@@ -71,7 +71,7 @@ impl Found {
         for StrandedOrder { order, stage, .. } in orders {
             match stage {
                 StageName::Settlement => self.to_settlement += 1,
-                StageName::Payment | StageName::Reservation => self.to_payment += 1,
+                _ => self.to_payment += 1,
             }
             if self.examples.len() < EXAMPLES_MAX {
                 self.examples.push(order.order_code.clone());
@@ -92,7 +92,7 @@ impl Reconciler {
     ) -> Result<Option<Found>, ReconcileError> {
         let partitions = self.store.partitions().await?;
         let started_at = in_time(store::now(postgres)).await?;
-        for stage in StageName::ALL {
+        for stage in StageName::WAY {
             for partition in 0..partitions {
                 if !self.wait_for_acknowledgement(redis, partition, stage, shutdown).await? {
                     return Ok(None);

@@ -80,6 +80,7 @@ impl Change {
                 EventKind::Completed => (Some("completed"), Some("revenue_cents"), event.amount_cents),
                 EventKind::Failed => (Some("failed"), None, 0),
                 EventKind::Refunded => (None, Some("refunded_cents"), -event.amount_cents),
+                EventKind::RefundRefused => continue,
             };
             if let Some(field) = count {
                 *kpis.entry((event.day, field)).or_default() += 1;

@@ -8,7 +8,7 @@ use tracing::error;
 
 use super::{Counters, limits::Limits, worker::Worker};
 use crate::{
-    gateway::Simulator,
+    gateway::Gateways,
     reconciler::Reconciler,
     relay::Relay,
     shutdown::Shutdown,
@@ -35,7 +35,7 @@ pub struct PipelineConfig {
     /// Their bounds.
     pub limits: Limits,
     /// Who takes the money.
-    pub gateway: Simulator,
+    pub gateways: Gateways,
 }
 
 /// The workers of this process.
@@ -72,9 +72,10 @@ impl Workers {
                         workers.spawn(&spawn, Reservation::new(store.clone(), partition));
                     }
                     StageName::Payment => {
-                        workers.spawn(&spawn, Payment::new(store.clone(), config.gateway));
+                        workers.spawn(&spawn, Payment::new(store.clone(), Arc::clone(config.gateways.first())));
                     }
                     StageName::Settlement => workers.spawn(&spawn, Settlement::new(store.clone())),
+                    StageName::Refund | StageName::Callback => {}
                 }
             }
         }

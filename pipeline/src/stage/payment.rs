@@ -1,12 +1,14 @@
 //! Payment: asks the gateway for the money of reserved orders and stores its answer.
 
+use std::sync::Arc;
+
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Ending, Stage, park, unknown_order};
 use crate::{
     domain::{OrderId, OrderStatus, PaymentStatus},
     failpoint,
-    gateway::{Charge, Gateway, Verdict},
+    gateway::{Charge, ChargeAnswer, Gateway},
     message::{DeadReason, OrderRef},
     store::{self, NewPayments, PayableOrder, Store},
     topology::StageName,
@@ -14,9 +16,9 @@ use crate::{
 
 /// The second stage, with a gateway.
 #[derive(Debug)]
-pub struct Payment<G> {
+pub struct Payment {
     store: Store,
-    gateway: G,
+    gateway: Arc<dyn Gateway>,
 }
 
 /// What a message calls for.
@@ -32,9 +34,9 @@ enum Decision {
     Unknown,
 }
 
-impl<G: Gateway> Payment<G> {
+impl Payment {
     /// The stage with its gateway.
-    pub fn new(store: Store, gateway: G) -> Self {
+    pub fn new(store: Store, gateway: Arc<dyn Gateway>) -> Self {
         Self { store, gateway }
     }
 
@@ -45,19 +47,19 @@ impl<G: Gateway> Payment<G> {
         orders: &FxHashMap<OrderId, PayableOrder>,
     ) -> Result<(), store::Error> {
         let mut asked = FxHashSet::default();
-        let charges: Vec<Charge<'_>> = decisions
+        let charges: Vec<Charge> = decisions
             .iter()
             .filter(|(id, decision)| *decision == Decision::Charge && asked.insert(*id))
-            .map(|(id, _)| Charge { order_id: *id, order_code: &orders[id].code, amount: orders[id].total })
+            .map(|(id, _)| Charge { order_id: *id, reference: orders[id].code.clone(), amount: orders[id].total })
             .collect();
         if charges.is_empty() {
             return Ok(());
         }
         let mut payments = NewPayments::default();
-        for (charge, verdict) in charges.iter().zip(self.gateway.charge(&charges).await) {
-            let status = match verdict {
-                Verdict::Approved => PaymentStatus::Approved,
-                Verdict::Declined => PaymentStatus::Declined,
+        for (charge, answer) in charges.iter().zip(self.gateway.charge(&charges).await) {
+            let status = match answer {
+                ChargeAnswer::Approved(_) => PaymentStatus::Approved,
+                _ => PaymentStatus::Declined,
             };
             payments.push(charge.order_id, charge.amount, status);
         }
@@ -68,7 +70,7 @@ impl<G: Gateway> Payment<G> {
     }
 }
 
-impl<G: Gateway> Stage for Payment<G> {
+impl Stage for Payment {
     type Message = OrderRef;
 
     const NAME: StageName = StageName::Payment;

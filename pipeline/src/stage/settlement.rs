@@ -71,7 +71,7 @@ fn decide(message: &OrderRef, order: Option<&SettleableOrder>) -> Decision {
             Some(PaymentStatus::Approved) => Decision::Settle(None),
             Some(PaymentStatus::Declined) => Decision::Settle(Some(FailureReason::PaymentDeclined)),
             Some(PaymentStatus::Expired) => Decision::Settle(Some(FailureReason::PaymentExpired)),
-            Some(PaymentStatus::Pending) => Decision::Nothing,
+            Some(PaymentStatus::Pending | PaymentStatus::Late) => Decision::Nothing,
             None => Decision::Redrive,
         },
     }

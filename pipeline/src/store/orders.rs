@@ -127,8 +127,12 @@ pub struct PaymentRow {
     pub amount: Cents,
     /// Who was asked.
     pub gateway: String,
-    /// When the answer was stored.
+    /// When it was stored: before a provider was asked, with the answer of the simulator.
     pub created_at: DateTime<Utc>,
+    /// When the provider's answer was stored.
+    pub answered_at: Option<DateTime<Utc>>,
+    /// The provider's id for the charge.
+    pub provider_id: Option<String>,
 }
 
 /// Money given back, or meant to be.
@@ -136,14 +140,22 @@ pub struct PaymentRow {
 pub struct RefundRow {
     /// The key by which it was asked for.
     pub key: String,
-    /// How much.
-    pub amount: Cents,
+    /// How much; unknown while a request for the whole rest waits for its order.
+    pub amount: Option<Cents>,
     /// Where it stands.
     pub status: String,
-    /// Why.
+    /// Why it was asked for.
     pub reason: Option<String>,
+    /// Why it was refused.
+    pub refusal: Option<String>,
+    /// Whether it brought the order's pieces back to the stock.
+    pub restocked: bool,
+    /// Whether nobody asked for it: the money came when the order had failed.
+    pub automatic: bool,
     /// When it was asked for.
     pub created_at: DateTime<Utc>,
+    /// When it came to its end.
+    pub settled_at: Option<DateTime<Utc>>,
 }
 
 /// Something that happened to an order.
@@ -193,7 +205,8 @@ pub async fn find_order(pool: &PgPool, code: &str) -> Result<Option<OrderDetail>
     })
     .collect();
     let payments = sqlx::query!(
-        "SELECT attempt, status, amount_cents, gateway, created_at FROM payments WHERE order_id = $1 ORDER BY attempt",
+        "SELECT attempt, status, amount_cents, gateway, created_at, answered_at, provider_id
+         FROM payments WHERE order_id = $1 ORDER BY attempt",
         row.id
     )
     .fetch_all(pool)
@@ -205,10 +218,13 @@ pub async fn find_order(pool: &PgPool, code: &str) -> Result<Option<OrderDetail>
         amount: Cents::new(payment.amount_cents),
         gateway: payment.gateway,
         created_at: payment.created_at,
+        answered_at: payment.answered_at,
+        provider_id: payment.provider_id,
     })
     .collect();
     let refunds = sqlx::query!(
-        "SELECT key, amount_cents, status, reason, created_at FROM refunds WHERE order_id = $1 ORDER BY created_at",
+        "SELECT key, amount_cents, status, reason, refusal, restocked, automatic, created_at, settled_at
+         FROM refunds WHERE order_id = $1 ORDER BY created_at, key",
         row.id
     )
     .fetch_all(pool)
@@ -216,10 +232,14 @@ pub async fn find_order(pool: &PgPool, code: &str) -> Result<Option<OrderDetail>
     .into_iter()
     .map(|refund| RefundRow {
         key: refund.key,
-        amount: Cents::new(refund.amount_cents),
+        amount: refund.amount_cents.map(Cents::new),
         status: refund.status,
         reason: refund.reason,
+        refusal: refund.refusal,
+        restocked: refund.restocked,
+        automatic: refund.automatic,
         created_at: refund.created_at,
+        settled_at: refund.settled_at,
     })
     .collect();
     let events =

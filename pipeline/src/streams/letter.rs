@@ -233,7 +233,7 @@ impl DeadLetter {
     /// The order that a message between the stages names; `None` for other messages.
     pub fn order_ref(&self) -> Option<OrderRef> {
         match self.stage()? {
-            StageName::Reservation => None,
+            StageName::Reservation | StageName::Refund | StageName::Callback => None,
             StageName::Payment | StageName::Settlement => {
                 OrderRef::decode(&Entry { id: self.id.entry, fields: self.original.clone() }).ok()
             }

@@ -14,7 +14,7 @@ use std::{
 use pipeline::{
     audit::{self, Report},
     domain::{Cents, CustomerId, Line, Order, OrderCode, ProductId},
-    gateway::Simulator,
+    gateway::{Gateways, Simulator},
     message::encode_order,
     relay::Board,
     runner::{Limits, PipelineConfig, Workers},
@@ -133,7 +133,7 @@ impl Stack {
             reconcile_every: None,
             workers_per_stage: 1,
             limits: Limits { block: Duration::from_millis(20), ..Limits::default() },
-            gateway: Simulator::new(SUCCESS_RATE, Duration::ZERO).expect("a rate"),
+            gateways: Gateways::new(Arc::new(Simulator::new(SUCCESS_RATE, Duration::ZERO).expect("a rate"))),
         }
     }
 
@@ -153,7 +153,7 @@ impl Stack {
 
     /// Runs the whole pipeline until nothing is left to do.
     pub(crate) async fn drain(&self) {
-        self.run(&StageName::ALL).await;
+        self.run(&StageName::WAY).await;
     }
 
     /// Waits until the streams of `stages`, which go in the order of the stages, are drained and the board shows every

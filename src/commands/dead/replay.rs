@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use pipeline::{
-    message::{BODY_BYTES_MAX, Entry, Incoming, Message, OrderRef, Undecodable},
+    message::{BODY_BYTES_MAX, Callback, Entry, Incoming, IncomingRefund, Message, OrderRef, Undecodable},
     store,
     streams::{DeadLetter, Direction, Fields, Replay, Replayed},
     topology::StageName,
@@ -104,6 +104,8 @@ fn check(letter: &DeadLetter, stage: StageName, message: &Fields) -> Result<Opti
     let entry = Entry { id: letter.id.entry, fields: message.clone() };
     match stage {
         StageName::Reservation => Incoming::decode(&entry).map(|_| None),
+        StageName::Refund => IncomingRefund::decode(&entry).map(|_| None),
+        StageName::Callback => Callback::decode(&entry).map(|_| None),
         StageName::Payment | StageName::Settlement => OrderRef::decode(&entry).map(Some),
     }
 }

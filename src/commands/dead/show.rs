@@ -158,12 +158,19 @@ fn pretty(body: &[u8]) -> String {
 /// What to do about a letter.
 fn advice(reason: Option<&str>) -> &'static str {
     match reason.and_then(|reason| reason.parse().ok()) {
-        Some(DeadReason::NoBody | DeadReason::TooLarge | DeadReason::Undecodable | DeadReason::InvalidOrder) => {
+        Some(
+            DeadReason::NoBody
+            | DeadReason::TooLarge
+            | DeadReason::Undecodable
+            | DeadReason::InvalidOrder
+            | DeadReason::InvalidRefund
+            | DeadReason::InvalidCallback,
+        ) => {
             "the producer sent something wrong. Put it right there and add the order again, then discard this letter; \
              or replay it with a repaired body: --body FILE"
         }
         Some(DeadReason::Conflict) => {
-            "another order has this code, and was taken. Find out which is right; give this one another code and replay \
+            "another order has this code (or another refund this key), and was taken. Find out which is right; give this one another code and replay \
              it with --body FILE, or discard it"
         }
         Some(DeadReason::UnknownOrder) => {

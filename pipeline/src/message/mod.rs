@@ -1,5 +1,11 @@
 //! The wire: what stands in a stream entry, read once at the border. The contract is `docs/CONTRACTS.md`.
 
+mod callback;
+mod refund;
+
+pub use callback::{Callback, WEBHOOK_ID, decode_callback, encode_callback};
+pub use refund::{IncomingRefund, decode_refund, encode_refund};
+
 use std::{borrow::Cow, fmt, marker::PhantomData, str::FromStr};
 
 use serde::{
@@ -119,7 +125,11 @@ pub enum DeadReason {
     Undecodable,
     /// The shape is right, the values are not.
     InvalidOrder,
-    /// The order's code is known with other content.
+    /// The shape is right, a value of a refund request is not.
+    InvalidRefund,
+    /// The shape is right, a value of a callback is not.
+    InvalidCallback,
+    /// The order's code, or the refund's key, is known with other content.
     Conflict,
     /// A message for an order that Postgres does not have: Postgres was restored to an older state.
     UnknownOrder,
@@ -133,11 +143,13 @@ pub enum DeadReason {
 
 impl DeadReason {
     /// Every reason, in the order of `docs/CONTRACTS.md`.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::NoBody,
         Self::TooLarge,
         Self::Undecodable,
         Self::InvalidOrder,
+        Self::InvalidRefund,
+        Self::InvalidCallback,
         Self::Conflict,
         Self::UnknownOrder,
         Self::Deleted,
@@ -152,6 +164,8 @@ impl DeadReason {
             Self::TooLarge => "too_large",
             Self::Undecodable => "undecodable",
             Self::InvalidOrder => "invalid_order",
+            Self::InvalidRefund => "invalid_refund",
+            Self::InvalidCallback => "invalid_callback",
             Self::Conflict => "conflict",
             Self::UnknownOrder => "unknown_order",
             Self::Deleted => "deleted",
