@@ -24,7 +24,6 @@ ALTER TABLE payments ADD CONSTRAINT payments_pending_is_asked
 ALTER TABLE payments VALIDATE CONSTRAINT payments_pending_is_asked;
 -- Empty where nothing is owed; rows with a final answer are not in it.
 CREATE INDEX payments_check_at ON payments (check_at) WHERE check_at IS NOT NULL;
-CREATE INDEX payments_expires_at ON payments (expires_at) WHERE status = 'pending';
 
 -- A refund is stored with its outcome, whatever that is: the same key gives the same answer for ever.
 ALTER TABLE refunds
@@ -95,9 +94,11 @@ CREATE TABLE payment_callbacks (
     outcome     text   NOT NULL DEFAULT 'waiting' CHECK (outcome IN
                 ('waiting', 'applied', 'repeated', 'contradicts', 'mismatched', 'unmatched')),
     decided_at  timestamptz,
+    -- When to look at it (again).
+    look_at     timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT payment_callbacks_decided CHECK ((outcome = 'waiting') = (decided_at IS NULL))
 );
-CREATE INDEX payment_callbacks_waiting ON payment_callbacks (id) WHERE outcome = 'waiting';
+CREATE INDEX payment_callbacks_waiting ON payment_callbacks (look_at) WHERE outcome = 'waiting';
 CREATE INDEX payment_callbacks_reference ON payment_callbacks (reference);
 
 -- The outcome of a refund is an event. One that was refused changes no figure, and may be for an order that nobody knows.

@@ -152,17 +152,23 @@ pub struct PaymentArgs {
         value_name = "MS"
     )]
     pub payment_latency_ms: u64,
+    /// Seconds after which a payment without an answer expires, and its order fails; money that comes later goes back
+    #[arg(long, default_value_t = 600, env = "ORDERSTREAM_PAYMENT_TIMEOUT", hide_env_values = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub payment_timeout: u64,
+    /// Seconds that a refund may wait for its order to reach its end
+    #[arg(long, default_value_t = 900, env = "ORDERSTREAM_REFUND_WAIT", hide_env_values = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub refund_wait: u64,
 }
 
 /// `orderstream run`
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Only these, separated by commas: stages, `relay` (carries events to KPIs and leaderboards), `reconciler` (repairs
-    /// what Redis lost)
+    /// Only these, separated by commas: stages, `relay` (carries events to KPIs and leaderboards), `collector` (sees to
+    /// money that is owed), `reconciler` (repairs what Redis lost)
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "reservation,payment,settlement,relay,reconciler",
+        default_value = "reservation,payment,settlement,refund,callback,relay,collector,reconciler",
         value_name = "STAGES"
     )]
     pub stages: Vec<Role>,
@@ -236,16 +242,30 @@ pub enum Role {
     Payment,
     /// The stage of that name.
     Settlement,
+    /// The stage of that name.
+    Refund,
+    /// The stage of that name.
+    Callback,
     /// KPIs, leaderboards, events.
     Relay,
+    /// What gateways owe: answers, callbacks, refunds.
+    Collector,
     /// New messages for orders whose message is lost.
     Reconciler,
 }
 
 impl Role {
     /// Everything that there is to run.
-    pub const ALL: &'static [Self] =
-        &[Self::Reservation, Self::Payment, Self::Settlement, Self::Relay, Self::Reconciler];
+    pub const ALL: &'static [Self] = &[
+        Self::Reservation,
+        Self::Payment,
+        Self::Settlement,
+        Self::Refund,
+        Self::Callback,
+        Self::Relay,
+        Self::Collector,
+        Self::Reconciler,
+    ];
 
     /// The stage, if it is one.
     pub fn stage(self) -> Option<StageName> {
@@ -253,7 +273,9 @@ impl Role {
             Self::Reservation => Some(StageName::Reservation),
             Self::Payment => Some(StageName::Payment),
             Self::Settlement => Some(StageName::Settlement),
-            Self::Relay | Self::Reconciler => None,
+            Self::Refund => Some(StageName::Refund),
+            Self::Callback => Some(StageName::Callback),
+            Self::Relay | Self::Collector | Self::Reconciler => None,
         }
     }
 }

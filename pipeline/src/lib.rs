@@ -16,10 +16,12 @@
 //! SQL stands in [`store`] only, Redis commands in [`streams`] and [`relay`] only.
 
 pub mod audit;
+pub mod collector;
 pub mod domain;
 pub mod failpoint;
 pub mod gateway;
 pub mod message;
+pub mod payments;
 pub mod reconciler;
 pub mod relay;
 pub mod retry;

@@ -6,7 +6,10 @@ use std::collections::BTreeSet;
 
 use harness::Stack;
 use pipeline::{
-    domain::{Cents, EventKind, FailureReason, LINES_PER_ORDER_MAX, ORDER_CODE_BYTES_MAX, OrderStatus, PaymentStatus},
+    domain::{
+        CallbackOutcome, Cents, EventKind, FailureReason, LINES_PER_ORDER_MAX, ORDER_CODE_BYTES_MAX, OrderStatus,
+        PaymentStatus, REFUND_KEY_BYTES_MAX, REFUND_REASON_BYTES_MAX, RefundStatus, Refusal,
+    },
     message::{BODY_BYTES_MAX, DEAD_FIELDS_MAX, DeadReason},
     streams::DEAD_LETTERS_MAX,
 };
@@ -26,6 +29,12 @@ fn every_word_of_the_domain_is_in_states_and_no_other() {
     assert_eq!(first_words(STATES, "## Payment states"), words(&payments));
     let kinds: Vec<&str> = EventKind::ALL.iter().map(|word| word.as_str()).collect();
     assert_eq!(first_words(STATES, "## Event kinds"), words(&kinds));
+    let refunds: Vec<&str> = RefundStatus::ALL.iter().map(|word| word.as_str()).collect();
+    assert_eq!(first_words(STATES, "## Refund states"), words(&refunds));
+    let refusals: Vec<&str> = Refusal::ALL.iter().map(|word| word.as_str()).collect();
+    assert_eq!(first_words(STATES, "## Refusals"), words(&refusals));
+    let outcomes: Vec<&str> = CallbackOutcome::ALL.iter().map(|word| word.as_str()).collect();
+    assert_eq!(first_words(STATES, "## Callbacks"), words(&outcomes));
 }
 
 #[test]
@@ -70,7 +79,9 @@ fn dead_reason_after(reason: DeadReason) -> Option<DeadReason> {
         DeadReason::NoBody => Some(DeadReason::TooLarge),
         DeadReason::TooLarge => Some(DeadReason::Undecodable),
         DeadReason::Undecodable => Some(DeadReason::InvalidOrder),
-        DeadReason::InvalidOrder => Some(DeadReason::Conflict),
+        DeadReason::InvalidOrder => Some(DeadReason::InvalidRefund),
+        DeadReason::InvalidRefund => Some(DeadReason::InvalidCallback),
+        DeadReason::InvalidCallback => Some(DeadReason::Conflict),
         DeadReason::Conflict => Some(DeadReason::UnknownOrder),
         DeadReason::UnknownOrder => Some(DeadReason::Deleted),
         DeadReason::Deleted => Some(DeadReason::RefusedByDatabase),
@@ -84,6 +95,8 @@ fn the_bounds_of_messages_are_those_of_the_code() {
     for (what, bound) in [
         ("lines of an order", LINES_PER_ORDER_MAX.to_string()),
         ("bytes of an order code", ORDER_CODE_BYTES_MAX.to_string()),
+        ("bytes of a refund's key", REFUND_KEY_BYTES_MAX.to_string()),
+        ("bytes of a refund's reason", REFUND_REASON_BYTES_MAX.to_string()),
         ("unit price", Cents::PRICE_MAX.to_string()),
         ("total of an order", Cents::new(pipeline::domain::TOTAL_CENTS_MAX).to_string()),
         ("quantity of a line", i32::MAX.to_string()),

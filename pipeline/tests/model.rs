@@ -7,15 +7,10 @@
 
 mod harness;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use harness::{SUCCESS_RATE, Stack, order};
 use pipeline::{
-    gateway::Simulator,
     message::{Entry, EntryId, Incoming, Message, OrderRef, encode_order},
     stage::{Ending, Payment, Reservation, Settlement, Stage},
     store,
@@ -320,10 +315,7 @@ async fn schedule(steps: Vec<Step>) -> Result<(), TestCaseError> {
     let mut world = World {
         stack: &stack,
         reservation: Reservation::new(stack.store.clone(), 0),
-        payment: Payment::new(
-            stack.store.clone(),
-            Arc::new(Simulator::new(SUCCESS_RATE, Duration::ZERO).expect("a rate")),
-        ),
+        payment: Payment::new(stack.payments(SUCCESS_RATE)),
         settlement: Settlement::new(stack.store.clone()),
         streams: Streams::default(),
         model: Model::default(),

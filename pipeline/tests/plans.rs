@@ -2,12 +2,12 @@
 
 mod harness;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use harness::{Stack, orders};
 use pipeline::{
-    gateway::Simulator,
     message::{Incoming, OrderRef},
+    payments::{PaymentLimits, Payments},
     stage::{Ending, Payment, Reservation, Settlement, Stage},
     store::{Store, WorkerSettings},
 };
@@ -80,9 +80,11 @@ async fn the_plans_of_workers_find_rows_by_key_even_when_made_while_tables_are_e
         .map(|order| Incoming { order, import_id: None, received_ms: 1_700_000_000_000 })
         .collect();
     let messages = forwarded(&Reservation::new(reserving.clone(), 0).process(&batch).await.expect("processed"));
-    let gateway = Simulator::new(1.0, Duration::ZERO).expect("a rate");
     let messages = forwarded(
-        &Payment::new(paying.clone(), std::sync::Arc::new(gateway)).process(&messages).await.expect("processed"),
+        &Payment::new(Payments::new(paying.clone(), harness::simulated(1.0), PaymentLimits::default()))
+            .process(&messages)
+            .await
+            .expect("processed"),
     );
     Settlement::new(settling.clone()).process(&messages).await.expect("processed");
     {

@@ -8,7 +8,6 @@ use std::time::Duration;
 use harness::{Stack, order, orders};
 use pipeline::{
     domain::{Cents, FailureReason, Order, OrderId, PaymentStatus},
-    gateway::Simulator,
     message::{Entry, Incoming, Message, OrderRef},
     stage::{Ending, Payment, Reservation, Settlement, Stage},
     store::{self, ErrorKind, NewPayments},
@@ -18,10 +17,7 @@ use pipeline::{
 use sqlx::AssertSqlSafe;
 
 fn payment(stack: &Stack) -> Payment {
-    Payment::new(
-        stack.store.clone(),
-        std::sync::Arc::new(Simulator::new(harness::SUCCESS_RATE, Duration::ZERO).expect("a rate")),
-    )
+    Payment::new(stack.payments(harness::SUCCESS_RATE))
 }
 
 fn incoming(orders: &[Order]) -> Vec<Incoming> {

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use pipeline::{
     gateway::{Gateways, Simulator},
+    payments::PaymentLimits,
     relay::Board,
     runner::{CountersSnapshot, Limits, PipelineConfig, Workers},
     shutdown::Shutdown,
@@ -72,6 +73,7 @@ pub(super) struct Crew {
     redis: Redis,
     stages: Vec<StageName>,
     relay: bool,
+    collector: bool,
     drain_deadline: Duration,
 }
 
@@ -87,9 +89,9 @@ impl Crew {
         let mut stages: Vec<StageName> = roles.iter().filter_map(|role| role.stage()).collect();
         stages.sort();
         stages.dedup();
-        let relay = roles.contains(&Role::Relay);
-        // One connection per worker, one for the relay, one for watching.
-        let connections = u32::from(args.workers) * 3 + 2;
+        let (relay, collector) = (roles.contains(&Role::Relay), roles.contains(&Role::Collector));
+        // One connection per worker, one for the relay, four for the collector, one for watching.
+        let connections = u32::from(args.workers) * 5 + 6;
         let store = backends.store(WorkerSettings::Worker, connections)?;
         let redis = backends.redis()?;
         let config = PipelineConfig {
@@ -104,17 +106,27 @@ impl Crew {
                 processing_max: Duration::from_secs(args.processing_limit),
                 ..Limits::default()
             },
+            collector,
             gateways: Gateways::new(Arc::new(simulator(&args.payment)?)),
+            payments: payment_limits(&args.payment),
         };
         let reports = backends.store(WorkerSettings::Report, 2)?;
         let workers = Workers::start(&config, (&store, &reports), &redis, shutdown).await?;
         let names: Vec<&str> = stages.iter().map(|stage| stage.as_str()).collect();
         info!(stages = names.join(","), relay, "running");
-        Ok(Self { workers, store, redis, stages, relay, drain_deadline: Duration::from_secs(args.drain_deadline) })
+        Ok(Self {
+            workers,
+            store,
+            redis,
+            stages,
+            relay,
+            collector,
+            drain_deadline: Duration::from_secs(args.drain_deadline),
+        })
     }
 
-    /// Waits until the streams of all stages are acknowledged to their end and, with a relay, the board shows the
-    /// last event. Looks twice: a message between two streams is seen by neither look alone. A server that is away has
+    /// Waits until the streams of all stages are acknowledged to their end, with a collector nobody owes an answer, and
+    /// with a relay the board shows the last event. Looks twice: a message between two streams is seen by neither look alone. A server that is away has
     /// not drained; the workers say that it is away.
     pub(super) async fn drained(&self) -> anyhow::Result<()> {
         let mut calm = 0;
@@ -145,6 +157,12 @@ impl Crew {
                 if !group.is_some_and(|group| group.is_drained()) {
                     return Ok(false);
                 }
+            }
+        }
+        if self.collector {
+            let mut postgres = self.store.pool().acquire().await.map_err(store::Error::from)?;
+            if store::is_money_owed(&mut postgres).await? {
+                return Ok(false);
             }
         }
         if self.relay {
@@ -180,6 +198,15 @@ impl Crew {
 fn will_pass(error: &anyhow::Error) -> bool {
     error.downcast_ref::<store::Error>().is_some_and(store::Error::is_transient)
         || error.downcast_ref::<streams::Error>().is_some_and(streams::Error::is_transient)
+}
+
+/// How long to wait for money, as the flags say.
+fn payment_limits(args: &PaymentArgs) -> PaymentLimits {
+    PaymentLimits {
+        payment_timeout: Duration::from_secs(args.payment_timeout),
+        refund_wait: Duration::from_secs(args.refund_wait),
+        ..PaymentLimits::default()
+    }
 }
 
 /// The gateway that the flags describe.

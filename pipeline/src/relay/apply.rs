@@ -29,10 +29,15 @@ struct EventBody<'a> {
     seq: i64,
     kind: EventKind,
     order_code: &'a str,
-    customer_id: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    customer_id: Option<i64>,
     amount: Cents,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refund_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    restocked: bool,
     /// The order's day in the KPIs.
     day: NaiveDate,
     at: String,
@@ -46,7 +51,9 @@ impl<'a> From<&'a BoardEvent> for EventBody<'a> {
             order_code: &event.order_code,
             customer_id: event.customer_id,
             amount: Cents::new(event.amount_cents),
-            reason: event.failure_reason.as_deref(),
+            reason: event.reason.as_deref(),
+            refund_key: event.refund_key.as_deref(),
+            restocked: event.restocked,
             day: event.day,
             at: event.at.to_rfc3339_opts(SecondsFormat::Micros, true),
         }
@@ -85,10 +92,10 @@ impl Change {
             if let Some(field) = count {
                 *kpis.entry((event.day, field)).or_default() += 1;
             }
-            if let Some(field) = money {
+            if let (Some(field), Some(customer)) = (money, event.customer_id) {
                 *kpis.entry((event.day, field)).or_default() += event.amount_cents;
                 for day in [None, Some(event.day)] {
-                    *boards.entry((Leaderboard::Customers, day, event.customer_id)).or_default() += net;
+                    *boards.entry((Leaderboard::Customers, day, customer)).or_default() += net;
                 }
             }
         }

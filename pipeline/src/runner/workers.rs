@@ -2,17 +2,19 @@
 
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures::FutureExt;
+use futures::{FutureExt, future::BoxFuture};
 use tokio::task::JoinSet;
 use tracing::error;
 
 use super::{Counters, limits::Limits, worker::Worker};
 use crate::{
+    collector::Collector,
     gateway::Gateways,
+    payments::{PaymentLimits, Payments},
     reconciler::Reconciler,
     relay::Relay,
     shutdown::Shutdown,
-    stage::{Payment, Reservation, Settlement, Stage},
+    stage::{Callback, Payment, Refund, Reservation, Settlement, Stage},
     store::{self, Store},
     streams::Redis,
     topology::StageName,
@@ -30,12 +32,16 @@ pub struct PipelineConfig {
     pub relay: bool,
     /// Whether to run the reconciler, and how long it rests between sweeps; one at a time is active.
     pub reconcile_every: Option<Duration>,
+    /// Whether to run the collector; any number of them may be active.
+    pub collector: bool,
     /// Workers of each stage in each partition. One keeps the order of arrival for scarce stock.
     pub workers_per_stage: u16,
     /// Their bounds.
     pub limits: Limits,
     /// Who takes the money.
     pub gateways: Gateways,
+    /// How long to wait for it.
+    pub payments: PaymentLimits,
 }
 
 /// The workers of this process.
@@ -63,6 +69,7 @@ impl Workers {
             counters: config.stages.iter().map(|stage| (*stage, Arc::default())).collect(),
             shutdown: shutdown.clone(),
         };
+        let payments = Payments::new(store.clone(), config.gateways.clone(), config.payments.clone());
         let start = format!("{:x}", chrono::Utc::now().timestamp_micros());
         for partition in 0..store.partitions().await? {
             for &stage in &config.stages {
@@ -71,35 +78,46 @@ impl Workers {
                     StageName::Reservation => {
                         workers.spawn(&spawn, Reservation::new(store.clone(), partition));
                     }
-                    StageName::Payment => {
-                        workers.spawn(&spawn, Payment::new(store.clone(), Arc::clone(config.gateways.first())));
-                    }
+                    StageName::Payment => workers.spawn(&spawn, Payment::new(payments.clone())),
                     StageName::Settlement => workers.spawn(&spawn, Settlement::new(store.clone())),
-                    StageName::Refund | StageName::Callback => {}
+                    StageName::Refund => workers.spawn(&spawn, Refund::new(payments.clone())),
+                    StageName::Callback => workers.spawn(&spawn, Callback::new(payments.clone())),
                 }
             }
         }
         if config.relay {
-            let relay = Relay::new(store.clone(), redis.clone());
-            let shutdown = shutdown.clone();
-            workers.tasks.spawn(async move {
-                while AssertUnwindSafe(relay.run(&shutdown)).catch_unwind().await.is_err() {
-                    error!("the relay panicked and starts again");
-                    shutdown.sleep(AFTER_PANIC).await;
-                }
+            let relay = Arc::new(Relay::new(store.clone(), redis.clone()));
+            workers.keep("relay", move |shutdown| {
+                let relay = Arc::clone(&relay);
+                async move { relay.run(&shutdown).await }.boxed()
+            });
+        }
+        if config.collector {
+            let collector = Arc::new(Collector::new(payments, redis.clone()));
+            workers.keep("collector", move |shutdown| {
+                let collector = Arc::clone(&collector);
+                async move { collector.run(&shutdown).await }.boxed()
             });
         }
         if let Some(every) = config.reconcile_every {
-            let reconciler = Reconciler::new(reports.clone(), redis.clone(), every);
-            let shutdown = shutdown.clone();
-            workers.tasks.spawn(async move {
-                while AssertUnwindSafe(reconciler.run(&shutdown)).catch_unwind().await.is_err() {
-                    error!("the reconciler panicked and starts again");
-                    shutdown.sleep(AFTER_PANIC).await;
-                }
+            let reconciler = Arc::new(Reconciler::new(reports.clone(), redis.clone(), every));
+            workers.keep("reconciler", move |shutdown| {
+                let reconciler = Arc::clone(&reconciler);
+                async move { reconciler.run(&shutdown).await }.boxed()
             });
         }
         Ok(workers)
+    }
+
+    /// Runs something until the signal, through panics.
+    fn keep(&mut self, who: &'static str, run: impl Fn(Shutdown) -> BoxFuture<'static, ()> + Send + Sync + 'static) {
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn(async move {
+            while AssertUnwindSafe(run(shutdown.clone())).catch_unwind().await.is_err() {
+                error!("the {who} panicked and starts again");
+                shutdown.sleep(AFTER_PANIC).await;
+            }
+        });
     }
 
     fn spawn<S: Stage + 'static>(&mut self, spawn: &Spawn<'_>, stage: S) {

@@ -3,11 +3,15 @@
 //! A stage never talks to Redis, and the runner that drives it never talks to Postgres. Applying a batch again changes
 //! nothing and returns the same endings: after a lost reply the hand-off that the order's state calls for still happens.
 
+mod callback;
 mod payment;
+mod refund;
 mod reservation;
 mod settlement;
 
+pub use callback::Callback;
 pub use payment::Payment;
+pub use refund::Refund;
 pub use reservation::Reservation;
 pub use settlement::Settlement;
 

@@ -1,72 +1,40 @@
-//! Payment: asks the gateway for the money of reserved orders and stores its answer.
+//! Payment: asks the gateway for the money of reserved orders. Who gets no answer waits for the collector.
 
-use std::sync::Arc;
-
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 
 use super::{Ending, Stage, park, unknown_order};
 use crate::{
     domain::{OrderId, OrderStatus, PaymentStatus},
-    failpoint,
-    gateway::{Charge, ChargeAnswer, Gateway},
+    gateway::Charge,
     message::{DeadReason, OrderRef},
-    store::{self, NewPayments, PayableOrder, Store},
+    payments::Payments,
+    store::{self, PayableOrder},
     topology::StageName,
 };
 
-/// The second stage, with a gateway.
+/// The second stage.
 #[derive(Debug)]
 pub struct Payment {
-    store: Store,
-    gateway: Arc<dyn Gateway>,
+    payments: Payments,
 }
 
 /// What a message calls for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Decision {
-    /// Ask the gateway, then settle.
+    /// Ask the gateway; settle if it answers.
     Charge,
     /// Asked before; settle.
     Settle,
-    /// The order has reached its end, or waits for a callback.
+    /// The order has reached its end, or its gateway owes the answer.
     Nothing,
     /// Postgres does not have the order.
     Unknown,
 }
 
 impl Payment {
-    /// The stage with its gateway.
-    pub fn new(store: Store, gateway: Arc<dyn Gateway>) -> Self {
-        Self { store, gateway }
-    }
-
-    /// Asks for the money of every order that needs it, outside any transaction, and stores the answers.
-    async fn charge(
-        &self,
-        decisions: &[(OrderId, Decision)],
-        orders: &FxHashMap<OrderId, PayableOrder>,
-    ) -> Result<(), store::Error> {
-        let mut asked = FxHashSet::default();
-        let charges: Vec<Charge> = decisions
-            .iter()
-            .filter(|(id, decision)| *decision == Decision::Charge && asked.insert(*id))
-            .map(|(id, _)| Charge { order_id: *id, reference: orders[id].code.clone(), amount: orders[id].total })
-            .collect();
-        if charges.is_empty() {
-            return Ok(());
-        }
-        let mut payments = NewPayments::default();
-        for (charge, answer) in charges.iter().zip(self.gateway.charge(&charges).await) {
-            let status = match answer {
-                ChargeAnswer::Approved(_) => PaymentStatus::Approved,
-                _ => PaymentStatus::Declined,
-            };
-            payments.push(charge.order_id, charge.amount, status);
-        }
-        failpoint::hit::<store::Error>("payment.charged")?;
-        // One statement is a transaction.
-        let mut connection = self.store.pool().acquire().await?;
-        store::insert_payments(&mut connection, self.gateway.name(), &payments).await
+    /// The stage at this desk.
+    pub fn new(payments: Payments) -> Self {
+        Self { payments }
     }
 }
 
@@ -78,40 +46,57 @@ impl Stage for Payment {
     async fn process(&self, batch: &[OrderRef]) -> Result<Vec<Ending>, store::Error> {
         let ids: Vec<i64> = batch.iter().map(|message| message.order_id.0).collect();
         let orders = {
-            let mut connection = self.store.pool().acquire().await?;
+            let mut connection = self.payments.store().pool().acquire().await?;
             store::payable_orders(&mut connection, &ids).await?
         };
-        let decisions: Vec<(OrderId, Decision)> =
-            batch.iter().map(|message| (message.order_id, decide(message, orders.get(&message.order_id)))).collect();
-        self.charge(&decisions, &orders).await?;
-        Ok(batch.iter().zip(decisions).map(|(message, (_, decision))| ending(message, decision)).collect())
+        let decisions: Vec<Decision> =
+            batch.iter().map(|message| decide(message, orders.get(&message.order_id))).collect();
+        let mut asked = FxHashSet::default();
+        let charges = batch
+            .iter()
+            .zip(&decisions)
+            .filter(|(message, decision)| **decision == Decision::Charge && asked.insert(message.order_id))
+            .map(|(message, _)| {
+                let order = &orders[&message.order_id];
+                Charge { order_id: message.order_id, reference: order.code.clone(), amount: order.total }
+            })
+            .collect();
+        let settled = self.payments.charge(charges).await?;
+        Ok(batch.iter().zip(decisions).map(|(message, decision)| ending(message, decision, &settled)).collect())
     }
 
     async fn park(&self, message: &OrderRef, reason: DeadReason) -> Result<(), store::Error> {
-        park(&self.store, Self::NAME, message, reason).await
+        park(self.payments.store(), Self::NAME, message, reason).await
     }
 
     fn renew_connections(&self) {
-        self.store.renew();
+        self.payments.store().renew();
     }
 }
 
 fn decide(message: &OrderRef, order: Option<&PayableOrder>) -> Decision {
     // After a restore, Postgres may have given the number to another order.
     let order = order.filter(|order| order.code == message.order_code);
-    match order.map(|order| (order.status, order.payment)) {
-        None => Decision::Unknown,
-        Some((OrderStatus::Reserved, None)) => Decision::Charge,
-        Some((OrderStatus::Reserved, Some(PaymentStatus::Pending))) => Decision::Nothing,
-        Some((OrderStatus::Reserved, Some(_))) => Decision::Settle,
-        Some((OrderStatus::Paying | OrderStatus::Completed | OrderStatus::Failed, _)) => Decision::Nothing,
+    let Some(order) = order else { return Decision::Unknown };
+    match (order.status, order.payment) {
+        (OrderStatus::Reserved, None) => Decision::Charge,
+        // The collector sees to it.
+        (OrderStatus::Reserved | OrderStatus::Paying, None | Some(PaymentStatus::Pending)) => Decision::Nothing,
+        (OrderStatus::Reserved | OrderStatus::Paying, Some(_)) => Decision::Settle,
+        // It was given up while its money was taken: settlement gives that back.
+        (OrderStatus::Failed, Some(PaymentStatus::Approved)) => Decision::Settle,
+        (OrderStatus::Completed | OrderStatus::Failed, _) => Decision::Nothing,
     }
 }
 
-fn ending(message: &OrderRef, decision: Decision) -> Ending {
+/// `settled` are the orders that were asked for money and have their answer.
+fn ending(message: &OrderRef, decision: Decision, settled: &FxHashSet<OrderId>) -> Ending {
     match decision {
-        Decision::Charge | Decision::Settle => Ending::Forward(StageName::Settlement, message.clone()),
-        Decision::Nothing => Ending::Done,
+        Decision::Settle => Ending::Forward(StageName::Settlement, message.clone()),
+        Decision::Charge if settled.contains(&message.order_id) => {
+            Ending::Forward(StageName::Settlement, message.clone())
+        }
+        Decision::Charge | Decision::Nothing => Ending::Done,
         Decision::Unknown => unknown_order(message),
     }
 }
@@ -130,8 +115,13 @@ mod tests {
             (OrderStatus::Reserved, Some(PaymentStatus::Expired), Decision::Settle),
             (OrderStatus::Reserved, Some(PaymentStatus::Pending), Decision::Nothing),
             (OrderStatus::Paying, Some(PaymentStatus::Pending), Decision::Nothing),
+            (OrderStatus::Paying, Some(PaymentStatus::Approved), Decision::Settle),
+            (OrderStatus::Paying, Some(PaymentStatus::Expired), Decision::Settle),
             (OrderStatus::Completed, Some(PaymentStatus::Approved), Decision::Nothing),
             (OrderStatus::Failed, None, Decision::Nothing),
+            (OrderStatus::Failed, Some(PaymentStatus::Declined), Decision::Nothing),
+            (OrderStatus::Failed, Some(PaymentStatus::Late), Decision::Nothing),
+            (OrderStatus::Failed, Some(PaymentStatus::Approved), Decision::Settle),
         ];
         for (status, payment, expected) in table {
             let order = PayableOrder { code: "A".to_owned(), total: Cents::new(1), status, payment };
@@ -143,7 +133,16 @@ mod tests {
     #[test]
     fn a_message_for_an_order_that_postgres_lost_is_reported_not_dropped() {
         let decision = decide(&message("A"), None);
-        assert!(matches!(ending(&message("A"), decision), Ending::Dead(DeadReason::UnknownOrder, _)));
+        let ending = ending(&message("A"), decision, &FxHashSet::default());
+        assert!(matches!(ending, Ending::Dead(DeadReason::UnknownOrder, _)));
+    }
+
+    #[test]
+    fn an_order_goes_on_when_its_answer_is_there() {
+        let settled = FxHashSet::from_iter([OrderId(1)]);
+        let forward = Ending::Forward(StageName::Settlement, message("A"));
+        assert_eq!(ending(&message("A"), Decision::Charge, &settled), forward);
+        assert_eq!(ending(&message("A"), Decision::Charge, &FxHashSet::default()), Ending::Done);
     }
 
     fn message(code: &str) -> OrderRef {

@@ -12,7 +12,7 @@ use super::{Ending, Stage};
 use crate::{
     domain::{EventKind, FailureReason, Order, OrderId, OrderStatus},
     message::{DeadReason, Incoming, OrderRef},
-    store::{self, ExistingOrder, NewOrders, Store},
+    store::{self, ExistingOrder, NewEvent, NewOrders, Store},
     topology::StageName,
 };
 
@@ -100,7 +100,7 @@ impl Reservation {
             let id = new_ids[index].expect("an id was drawn for every new order");
             rows.push(id, &incoming.order, incoming.import_id, incoming.received_ms, failure);
             match failure {
-                Some(_) => failed.push((id, incoming.order.total().get())),
+                Some(_) => failed.push(NewEvent::settled(id, EventKind::Failed, incoming.order.total())),
                 None => {
                     for line in incoming.order.lines() {
                         *held.entry(line.product_id.0).or_default() += i64::from(line.quantity);
@@ -117,8 +117,7 @@ impl Reservation {
         let (products, pieces): (Vec<i64>, Vec<i64>) = held.into_iter().unzip();
         store::add_reserved(connection, &products, &pieces).await?;
         if !failed.is_empty() {
-            let (ids, amounts): (Vec<OrderId>, Vec<i64>) = failed.into_iter().unzip();
-            store::append_events(connection, &ids, &vec![EventKind::Failed; ids.len()], &amounts).await?;
+            store::append_events(connection, &failed).await?;
         }
         Ok(new_ids)
     }

@@ -7,7 +7,8 @@ use super::{Ending, Stage, park, unknown_order};
 use crate::{
     domain::{EventKind, FailureReason, OrderId, OrderStatus, PaymentStatus},
     message::{DeadReason, OrderRef},
-    store::{self, SettleableOrder, Store},
+    payments::return_late_money,
+    store::{self, NewEvent, SettleableOrder, Store},
     topology::StageName,
 };
 
@@ -22,7 +23,9 @@ pub struct Settlement {
 enum Decision {
     /// Completed, or failed for a reason.
     Settle(Option<FailureReason>),
-    /// The order has reached its end before, or waits for a callback.
+    /// The order has failed, but it is paid: the money goes back.
+    ReturnMoney,
+    /// The order has reached its end before, or its gateway owes the answer.
     Nothing,
     /// The order is earlier than this message expects (Postgres lost the payment): to payment again.
     Redrive,
@@ -66,6 +69,7 @@ fn decide(message: &OrderRef, order: Option<&SettleableOrder>) -> Decision {
     // After a restore, Postgres may have given the number to another order.
     let Some(order) = order.filter(|order| order.code == message.order_code) else { return Decision::Unknown };
     match (order.status, order.payment) {
+        (OrderStatus::Failed, Some(PaymentStatus::Approved)) => Decision::ReturnMoney,
         (OrderStatus::Completed | OrderStatus::Failed, _) => Decision::Nothing,
         (OrderStatus::Reserved | OrderStatus::Paying, payment) => match payment {
             Some(PaymentStatus::Approved) => Decision::Settle(None),
@@ -85,15 +89,17 @@ async fn save(
 ) -> Result<(), store::Error> {
     // The same order may stand in a batch twice; its stock moves once.
     let mut seen = FxHashSet::default();
-    let ended: Vec<(OrderId, Option<FailureReason>)> = batch
-        .iter()
-        .zip(decisions)
-        .filter_map(|(message, decision)| match decision {
-            Decision::Settle(failure) => Some((message.order_id, *failure)),
-            Decision::Nothing | Decision::Redrive | Decision::Unknown => None,
-        })
-        .filter(|(id, _)| seen.insert(*id))
-        .collect();
+    let (mut ended, mut late) = (Vec::new(), Vec::new());
+    for (message, decision) in batch.iter().zip(decisions) {
+        match decision {
+            Decision::Settle(failure) if seen.insert(message.order_id) => ended.push((message.order_id, *failure)),
+            Decision::ReturnMoney if seen.insert(message.order_id) => late.push(message.order_id),
+            _ => {}
+        }
+    }
+    if !late.is_empty() {
+        return_late_money(connection, &late).await?;
+    }
     if ended.is_empty() {
         return Ok(());
     }
@@ -103,16 +109,16 @@ async fn save(
     store::mark_settled(connection, &ids, &failures).await?;
     store::release_held_stock(connection, &ids, &completed).await?;
 
-    let order_ids: Vec<OrderId> = ended.iter().map(|(id, _)| *id).collect();
-    let amounts: Vec<i64> = order_ids.iter().map(|id| orders[id].total.get()).collect();
-    let kinds: Vec<EventKind> =
-        completed.iter().map(|&completed| if completed { EventKind::Completed } else { EventKind::Failed }).collect();
-    store::append_events(connection, &order_ids, &kinds, &amounts).await
+    let event = |(id, failure): &(OrderId, Option<FailureReason>)| {
+        let kind = if failure.is_none() { EventKind::Completed } else { EventKind::Failed };
+        NewEvent::settled(*id, kind, orders[id].total)
+    };
+    store::append_events(connection, &ended.iter().map(event).collect::<Vec<_>>()).await
 }
 
 fn ending(message: &OrderRef, decision: Decision) -> Ending {
     match decision {
-        Decision::Settle(_) | Decision::Nothing => Ending::Done,
+        Decision::Settle(_) | Decision::ReturnMoney | Decision::Nothing => Ending::Done,
         Decision::Redrive => Ending::Forward(StageName::Payment, message.clone()),
         Decision::Unknown => unknown_order(message),
     }
@@ -143,7 +149,8 @@ mod tests {
             (OrderStatus::Paying, Some(PaymentStatus::Pending), Decision::Nothing),
             (OrderStatus::Completed, Some(PaymentStatus::Approved), Decision::Nothing),
             (OrderStatus::Failed, Some(PaymentStatus::Declined), Decision::Nothing),
-            (OrderStatus::Failed, Some(PaymentStatus::Approved), Decision::Nothing),
+            (OrderStatus::Failed, Some(PaymentStatus::Approved), Decision::ReturnMoney),
+            (OrderStatus::Failed, Some(PaymentStatus::Late), Decision::Nothing),
         ];
         for (status, payment, expected) in table {
             let order = order("A", status, payment);

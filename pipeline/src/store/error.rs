@@ -43,6 +43,14 @@ pub enum Error {
         /// Its value.
         value: String,
     },
+    /// A row holds what this version does not write.
+    #[error("Postgres has {value:?}, which is not {what}")]
+    Unreadable {
+        /// What it should be.
+        what: &'static str,
+        /// What it is.
+        value: String,
+    },
     /// A row holds a word that this version does not know.
     #[error(transparent)]
     UnknownWord(#[from] crate::domain::UnknownWord),
@@ -72,6 +80,7 @@ impl Error {
             | Self::Migrate(_)
             | Self::CounterMissing
             | Self::Setting { .. }
+            | Self::Unreadable { .. }
             | Self::UnknownWord(_) => ErrorKind::Unavailable,
         }
     }

@@ -5,44 +5,62 @@ use sqlx::PgConnection;
 
 use super::Error;
 use crate::{
-    domain::{EventKind, OrderId},
+    domain::{Cents, EventKind, OrderId},
     failpoint,
 };
 
 /// The advisory lock that the one relay of a database holds. Any constant does; this one spells "relay".
 const RELAY_LOCK: i64 = 0x72_65_6c_61_79;
 
-/// Appends events in the order of the arrays. Takes the counter's lock and keeps it until the transaction ends, so
-/// this must be the transaction's last statement.
+/// A fact to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewEvent<'a> {
+    /// Whose; `None` for a refused refund of an order that nobody knows.
+    pub order_id: Option<OrderId>,
+    /// What happened.
+    pub kind: EventKind,
+    /// How much.
+    pub amount: Cents,
+    /// Which refund, for those that tell of one.
+    pub refund_key: Option<&'a str>,
+}
+
+impl NewEvent<'_> {
+    /// An order has come to its end, completed or failed.
+    pub fn settled(order_id: OrderId, kind: EventKind, total: Cents) -> Self {
+        Self { order_id: Some(order_id), kind, amount: total, refund_key: None }
+    }
+}
+
+/// Appends events in their order. Takes the counter's lock and keeps it until the transaction ends, so this must be the
+/// transaction's last statement.
 ///
 /// # Errors
 /// As any statement.
-pub async fn append_events(
-    connection: &mut PgConnection,
-    orders: &[OrderId],
-    kinds: &[EventKind],
-    amounts: &[i64],
-) -> Result<(), Error> {
-    let orders: Vec<i64> = orders.iter().map(|id| id.0).collect();
-    let kinds: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+pub async fn append_events(connection: &mut PgConnection, events: &[NewEvent<'_>]) -> Result<(), Error> {
+    let orders: Vec<Option<i64>> = events.iter().map(|event| event.order_id.map(|id| id.0)).collect();
+    let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
+    let amounts: Vec<i64> = events.iter().map(|event| event.amount.get()).collect();
+    let refunds: Vec<Option<&str>> = events.iter().map(|event| event.refund_key).collect();
     let appended = sqlx::query!(
         "WITH counter AS (
              UPDATE event_counter SET last_seq = last_seq + cardinality($1::bigint[])
              RETURNING last_seq - cardinality($1::bigint[]) AS before
          )
-         INSERT INTO events (seq, order_id, kind, amount_cents)
-         SELECT counter.before + new.n, new.order_id, new.kind, new.amount_cents
-         FROM counter, unnest($1::bigint[], $2::text[], $3::bigint[]) WITH ORDINALITY
-              AS new (order_id, kind, amount_cents, n)",
-        &orders,
+         INSERT INTO events (seq, order_id, kind, amount_cents, refund_key)
+         SELECT counter.before + new.n, new.order_id, new.kind, new.amount_cents, new.refund_key
+         FROM counter, unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[]) WITH ORDINALITY
+              AS new (order_id, kind, amount_cents, refund_key, n)",
+        &orders as &[Option<i64>],
         &kinds as &[&str],
-        amounts,
+        &amounts,
+        &refunds as &[Option<&str>],
     )
     .execute(connection)
     .await?;
     failpoint::hit::<Error>("append_events")?;
     match appended.rows_affected() {
-        0 if !orders.is_empty() => Err(Error::CounterMissing),
+        0 if !events.is_empty() => Err(Error::CounterMissing),
         _ => Ok(()),
     }
 }
@@ -74,13 +92,17 @@ pub struct BoardEvent {
     pub amount_cents: i64,
     /// When.
     pub at: DateTime<Utc>,
-    /// Whose order.
-    pub customer_id: i64,
+    /// Whose order; `None` where no such order is known.
+    pub customer_id: Option<i64>,
     /// Which order.
     pub order_code: String,
-    /// Why it failed, if it did.
-    pub failure_reason: Option<String>,
-    /// The UTC day on which the order was created.
+    /// Why it failed or was refused, if it did.
+    pub reason: Option<String>,
+    /// Which refund, if it tells of one.
+    pub refund_key: Option<String>,
+    /// Whether the refund brought the order's pieces back to the stock.
+    pub restocked: bool,
+    /// The UTC day on which the order was created; where no such order is known, that of the event.
     pub day: NaiveDate,
 }
 
@@ -90,10 +112,13 @@ pub struct BoardEvent {
 /// As any statement.
 pub async fn board_events_after(connection: &mut PgConnection, seq: i64, limit: i64) -> Result<Vec<BoardEvent>, Error> {
     let rows = sqlx::query!(
-        r#"SELECT e.seq, e.kind, e.amount_cents, e.at, o.customer_id, o.code, o.failure_reason,
-                  (o.created_at AT TIME ZONE 'UTC')::date AS "day!"
-           FROM events e JOIN orders o ON o.id = e.order_id
-           WHERE e.seq > $1 AND e.seq <= $1 + $2
+        r#"SELECT e.seq, e.kind, e.amount_cents, e.at, o.customer_id AS "customer_id?",
+                  coalesce(o.code, r.order_code) AS "order_code!",
+                  CASE WHEN e.refund_key IS NULL THEN o.failure_reason ELSE r.refusal END AS reason,
+                  e.refund_key, coalesce(r.restocked, false) AS "restocked!",
+                  (coalesce(o.created_at, e.at) AT TIME ZONE 'UTC')::date AS "day!"
+           FROM events e LEFT JOIN orders o ON o.id = e.order_id LEFT JOIN refunds r ON r.key = e.refund_key
+           WHERE e.seq > $1 AND e.seq <= $1 + $2 AND coalesce(o.code, r.order_code) IS NOT NULL
            ORDER BY e.seq"#,
         seq,
         limit
@@ -109,8 +134,10 @@ pub async fn board_events_after(connection: &mut PgConnection, seq: i64, limit: 
                 amount_cents: row.amount_cents,
                 at: row.at,
                 customer_id: row.customer_id,
-                order_code: row.code,
-                failure_reason: row.failure_reason,
+                order_code: row.order_code,
+                reason: row.reason,
+                refund_key: row.refund_key,
+                restocked: row.restocked,
                 day: row.day,
             })
         })
@@ -128,7 +155,8 @@ pub struct PiecesSold {
     pub pieces: i64,
 }
 
-/// What the orders whose events lie after `after` and up to `up_to` sold, by day and product.
+/// What the orders whose events lie after `after` and up to `up_to` sold, less what refunds brought back, by day and
+/// product.
 ///
 /// # Errors
 /// As any statement.
@@ -140,11 +168,12 @@ pub async fn pieces_sold_between(
     let pieces = sqlx::query_as!(
         PiecesSold,
         r#"SELECT (o.created_at AT TIME ZONE 'UTC')::date AS "day!", l.product_id,
-                  sum(l.quantity)::bigint AS "pieces!"
+                  sum(CASE e.kind WHEN 'completed' THEN l.quantity ELSE -l.quantity END)::bigint AS "pieces!"
            FROM events e
            JOIN orders o ON o.id = e.order_id
            JOIN order_lines l ON l.order_id = e.order_id
-           WHERE e.seq > $1 AND e.seq <= $2 AND e.kind = 'completed'
+           LEFT JOIN refunds r ON r.key = e.refund_key
+           WHERE e.seq > $1 AND e.seq <= $2 AND (e.kind = 'completed' OR (e.kind = 'refunded' AND r.restocked))
            GROUP BY 1, 2"#,
         after,
         up_to
@@ -155,7 +184,7 @@ pub async fn pieces_sold_between(
     Ok(pieces)
 }
 
-/// What all orders sold up to an event, by day and product.
+/// What all orders sold up to an event, less what came back, by day and product.
 ///
 /// # Errors
 /// As any statement.

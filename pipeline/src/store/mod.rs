@@ -5,6 +5,7 @@
 //! the event counter. A reservation locks no existing order; its new ones nobody else can see.
 
 mod audit;
+mod callbacks;
 mod catalogue;
 mod connection;
 mod error;
@@ -14,18 +15,22 @@ mod orders;
 mod parked;
 mod payments;
 mod reconciliations;
+mod refunds;
 mod reservations;
 mod settlements;
 mod stock;
 
 pub use audit::{EXAMPLES_MAX, OpenOrder, SqlCheck, SqlFinding, begin_snapshot, open_orders, sql_checks};
+pub use callbacks::{
+    CallbackRow, Insertion, WaitingCallback, callbacks_of, decide_callbacks, insert_callbacks, lock_waiting_callbacks,
+};
 pub use catalogue::{
     Customer, Product, SEEDED_SKU_PREFIX, has_real_products, is_catalogue_empty, upsert_customers, upsert_products,
 };
 pub use connection::{Store, WorkerSettings, commit};
 pub use error::{Error, ErrorKind};
 pub use events::{
-    BoardEvent, CustomerRevenue, DayFigures, PiecesSold, append_events, board_events_after, customer_revenue,
+    BoardEvent, CustomerRevenue, DayFigures, NewEvent, PiecesSold, append_events, board_events_after, customer_revenue,
     day_figures, last_event_seq, pieces_sold, pieces_sold_between, try_become_relay,
 };
 pub use imports::{ImportOutcome, KnownOrder, known_orders, note_import_status, start_import};
@@ -34,10 +39,19 @@ pub use orders::{
     find_order, import_latency, list_orders, state_counts,
 };
 pub use parked::{Abandonment, abandon_parked_order, foresee_abandonment, park_orders, parked_orders, unpark_orders};
-pub use payments::{NewPayments, PayableOrder, insert_payments, payable_orders};
+pub use payments::{
+    DuePayment, LockedPayment, NewPayments, PayableOrder, PaymentChange, begin_payments, change_payments,
+    claim_due_payments, insert_payments, is_money_owed, lock_payments_of_orders, order_ids_by_code, payable_orders,
+};
 pub use reconciliations::{
     Reconciliation, StrandedOrder, note_reconciliation, now, oldest_open_order, orders_in_turn, parked_before,
     reconciliations, try_become_reconciler,
+};
+pub use refunds::{
+    KnownRefund, LockedRefund, NewRefund, PendingRefund, RefundEnd, RefundTimes, RefundableOrder, WaitingRefund,
+    add_refunded, claim_due_refunds, claim_waiting_refunds, end_refunds, insert_automatic_refunds,
+    lock_refundable_orders, lock_refunds_with_orders, pending_refunds, postpone_refunds, refunds_by_key, return_stock,
+    write_refunds,
 };
 pub use reservations::{ExistingOrder, NewOrders, draw_order_ids, insert_orders, known_customers, orders_by_code};
 pub use settlements::{SettleableOrder, lock_orders_in_id_order, mark_settled, release_held_stock};

@@ -2,7 +2,7 @@
 
 use sqlx::PgConnection;
 
-use super::{Error, append_events, lock_orders_in_id_order, mark_settled, release_held_stock};
+use super::{Error, NewEvent, append_events, lock_orders_in_id_order, mark_settled, release_held_stock};
 use crate::{
     domain::{EventKind, FailureReason, OrderId, PaymentStatus},
     failpoint,
@@ -98,7 +98,7 @@ pub async fn abandon_parked_order(
     mark_settled(connection, &[id.0], &[Some(FailureReason::Abandoned)]).await?;
     release_held_stock(connection, &[id.0], &[false]).await?;
     unpark_orders(connection, &[id]).await?;
-    append_events(connection, &[id], &[EventKind::Failed], &[known.total.get()]).await?;
+    append_events(connection, &[NewEvent::settled(id, EventKind::Failed, known.total)]).await?;
     Ok(Abandonment::Abandoned)
 }
 

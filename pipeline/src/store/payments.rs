@@ -1,4 +1,4 @@
-//! What the gateway said.
+//! Payment attempts: what gateways were asked, and what they said.
 
 use rustc_hash::FxHashMap;
 use sqlx::PgConnection;
@@ -18,7 +18,7 @@ pub struct PayableOrder {
     pub total: Cents,
     /// Where it stands.
     pub status: OrderStatus,
-    /// The answer of its last attempt, if it has one.
+    /// Where its payment stands, if it has one.
     pub payment: Option<PaymentStatus>,
 }
 
@@ -74,7 +74,7 @@ impl NewPayments {
     }
 }
 
-/// Stores the answers. Where an order has one already, that one stays: the first answer counts.
+/// Stores payments with their answers. Where an order has one already, that one stays: the first answer counts.
 ///
 /// # Errors
 /// As any statement.
@@ -97,4 +97,250 @@ pub async fn insert_payments(
     .await?;
     failpoint::hit::<Error>("insert_payments")?;
     Ok(())
+}
+
+/// Stores an attempt for each of the orders that is still `reserved`, which makes it `paying`. Locks the orders in id
+/// order. Who is not among the returned must not be asked for money: it failed meanwhile, or somebody else asks.
+/// `check_s` and `expire_s` are seconds from now: when to look after the attempt, and when it has taken too long.
+///
+/// # Errors
+/// As any statement.
+pub async fn begin_payments(
+    connection: &mut PgConnection,
+    gateway: &str,
+    ids: &[i64],
+    check_s: f64,
+    expire_s: f64,
+) -> Result<Vec<OrderId>, Error> {
+    let begun = sqlx::query_scalar!(
+        "WITH locked AS MATERIALIZED (
+             SELECT id, total_cents FROM orders
+             WHERE id = ANY ($1) AND status = 'reserved'
+             ORDER BY id FOR NO KEY UPDATE
+         ),
+         asked AS (
+             INSERT INTO payments (order_id, amount_cents, status, gateway, check_at, expires_at)
+             SELECT id, total_cents, 'pending', $2,
+                    now() + least($3::float8, $4::float8) * interval '1 second', now() + $4::float8 * interval '1 second'
+             FROM locked
+             ON CONFLICT (order_id, attempt) DO NOTHING
+             RETURNING order_id
+         )
+         UPDATE orders SET status = 'paying' FROM asked WHERE orders.id = asked.order_id
+         RETURNING orders.id",
+        ids,
+        gateway,
+        check_s,
+        expire_s,
+    )
+    .fetch_all(connection)
+    .await?;
+    failpoint::hit::<Error>("begin_payments")?;
+    Ok(begun.into_iter().map(OrderId).collect())
+}
+
+/// A payment whose order is locked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockedPayment {
+    /// The order's code: the reference at the gateway.
+    pub code: String,
+    /// Where the order stands.
+    pub order: OrderStatus,
+    /// Where it came in.
+    pub partition: u16,
+    /// Where the payment stands.
+    pub status: PaymentStatus,
+    /// How much.
+    pub amount: Cents,
+    /// Who was asked.
+    pub gateway: String,
+    /// The provider's id for the charge, as far as it is known.
+    pub provider_id: Option<String>,
+    /// Whether the answer should have been there by now.
+    pub is_overdue: bool,
+}
+
+/// Locks the orders in id order and reads their payments; orders without one are absent.
+///
+/// # Errors
+/// As any statement.
+pub async fn lock_payments_of_orders(
+    connection: &mut PgConnection,
+    ids: &[i64],
+) -> Result<FxHashMap<OrderId, LockedPayment>, Error> {
+    sqlx::query!("SELECT id FROM orders WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE", ids)
+        .fetch_all(&mut *connection)
+        .await?;
+    // A statement of its own: who waited for a lock sees the other tables as they were before.
+    let rows = sqlx::query!(
+        r#"SELECT o.id, o.code, o.status AS order_status, o.partition, p.status, p.amount_cents, p.gateway,
+                  p.provider_id, coalesce(p.expires_at <= now(), false) AS "is_overdue!"
+           FROM orders o JOIN payments p ON p.order_id = o.id AND p.attempt = 1
+           WHERE o.id = ANY ($1)"#,
+        ids
+    )
+    .fetch_all(connection)
+    .await?;
+    failpoint::hit::<Error>("lock_payments_of_orders")?;
+    rows.into_iter()
+        .map(|row| {
+            let payment = LockedPayment {
+                code: row.code,
+                order: row.order_status.parse()?,
+                partition: row.partition.cast_unsigned(),
+                status: row.status.parse()?,
+                amount: Cents::new(row.amount_cents),
+                gateway: row.gateway,
+                provider_id: row.provider_id,
+                is_overdue: row.is_overdue,
+            };
+            Ok((OrderId(row.id), payment))
+        })
+        .collect()
+}
+
+/// What is written to a payment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PaymentChange {
+    /// Whose.
+    pub order_id: OrderId,
+    /// Where it stands now.
+    pub status: PaymentStatus,
+    /// The provider's id for the charge, if it is news.
+    pub provider_id: Option<String>,
+    /// When to ask again: so many seconds, doubled with each time that the provider was asked, with jitter. `None`: the
+    /// answer is final.
+    pub again_s: Option<f64>,
+    /// The provider's last word, where it was no answer.
+    pub note: Option<String>,
+}
+
+/// Longest pause between two questions about one payment or refund, in seconds.
+const CHECK_PAUSE_MAX_S: f64 = 3_600.0;
+
+/// Writes to payments whose orders this transaction has locked.
+///
+/// # Errors
+/// As any statement.
+pub async fn change_payments(connection: &mut PgConnection, changes: &[PaymentChange]) -> Result<(), Error> {
+    let orders: Vec<i64> = changes.iter().map(|change| change.order_id.0).collect();
+    let statuses: Vec<&str> = changes.iter().map(|change| change.status.as_str()).collect();
+    let provider_ids: Vec<Option<&str>> = changes.iter().map(|change| change.provider_id.as_deref()).collect();
+    let again: Vec<Option<f64>> = changes.iter().map(|change| change.again_s).collect();
+    let notes: Vec<Option<&str>> = changes.iter().map(|change| change.note.as_deref()).collect();
+    sqlx::query!(
+        "UPDATE payments
+         SET status = new.status,
+             provider_id = coalesce(new.provider_id, payments.provider_id),
+             answered_at = CASE WHEN new.status <> 'pending' AND new.status <> payments.status THEN now()
+                                ELSE payments.answered_at END,
+             -- Before it has taken too long, and after that in growing steps.
+             check_at = least(CASE WHEN new.status = 'pending' AND expires_at > now() THEN expires_at END,
+                              now() + least(new.again * power(2, least(checks, 30)), $6)
+                                    * (0.5 + random() / 2) * interval '1 second'),
+             note = new.note
+         FROM unnest($1::bigint[], $2::text[], $3::text[], $4::float8[], $5::text[])
+              AS new (order_id, status, provider_id, again, note)
+         WHERE payments.order_id = new.order_id AND payments.attempt = 1",
+        &orders,
+        &statuses as &[&str],
+        &provider_ids as &[Option<&str>],
+        &again as &[Option<f64>],
+        &notes as &[Option<&str>],
+        CHECK_PAUSE_MAX_S,
+    )
+    .execute(connection)
+    .await?;
+    failpoint::hit::<Error>("change_payments")?;
+    Ok(())
+}
+
+/// A payment whose turn it is to be asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DuePayment {
+    /// Whose.
+    pub order_id: OrderId,
+    /// The order's code: the reference at the gateway.
+    pub code: String,
+    /// How much.
+    pub amount: Cents,
+    /// Who was asked.
+    pub gateway: String,
+    /// Whether the answer may still come in time.
+    pub is_pending: bool,
+    /// Whether it has taken too long.
+    pub is_overdue: bool,
+    /// For how long it has been overdue, in seconds.
+    pub overdue_s: i64,
+}
+
+/// Takes up to `limit` payments that should be looked after now. They are due again after `lease_s` seconds, so that
+/// whoever dies with them in hand leaves them to others.
+///
+/// # Errors
+/// As any statement.
+pub async fn claim_due_payments(
+    connection: &mut PgConnection,
+    limit: i64,
+    lease_s: f64,
+) -> Result<Vec<DuePayment>, Error> {
+    let rows = sqlx::query!(
+        r#"WITH due AS MATERIALIZED (
+               SELECT order_id, attempt FROM payments WHERE check_at <= now()
+               ORDER BY check_at LIMIT $1 FOR UPDATE SKIP LOCKED
+           )
+           UPDATE payments p SET check_at = now() + $2::float8 * interval '1 second', checks = p.checks + 1
+           FROM due, orders o
+           WHERE p.order_id = due.order_id AND p.attempt = due.attempt AND o.id = due.order_id
+           RETURNING p.order_id, o.code, p.amount_cents, p.gateway, p.status = 'pending' AS "is_pending!",
+                     coalesce(p.expires_at <= now(), false) AS "is_overdue!",
+                     coalesce(extract(epoch FROM now() - p.expires_at), 0)::bigint AS "overdue_s!""#,
+        limit,
+        lease_s,
+    )
+    .fetch_all(connection)
+    .await?;
+    failpoint::hit::<Error>("claim_due_payments")?;
+    Ok(rows
+        .into_iter()
+        .map(|row| DuePayment {
+            order_id: OrderId(row.order_id),
+            code: row.code,
+            amount: Cents::new(row.amount_cents),
+            gateway: row.gateway,
+            is_pending: row.is_pending,
+            is_overdue: row.is_overdue,
+            overdue_s: row.overdue_s,
+        })
+        .collect())
+}
+
+/// Whether somebody owes an answer or a look: a provider for a payment or refund, the collector for a callback, an order
+/// that has not settled for a refund.
+///
+/// # Errors
+/// As any statement.
+pub async fn is_money_owed(connection: &mut PgConnection) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM payments WHERE check_at IS NOT NULL AND status = 'pending')
+               OR EXISTS (SELECT FROM refunds WHERE check_at IS NOT NULL)
+               OR EXISTS (SELECT FROM payment_callbacks WHERE outcome = 'waiting' AND look_at <= now()) AS "owed!""#
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+/// The numbers of the orders with these codes; unknown codes are absent.
+///
+/// # Errors
+/// As any statement.
+pub async fn order_ids_by_code(
+    connection: &mut PgConnection,
+    codes: &[&str],
+) -> Result<FxHashMap<String, OrderId>, Error> {
+    let rows = sqlx::query!("SELECT code, id FROM orders WHERE code = ANY ($1)", codes as &[&str])
+        .fetch_all(connection)
+        .await?;
+    failpoint::hit::<Error>("order_ids_by_code")?;
+    Ok(rows.into_iter().map(|row| (row.code, OrderId(row.id))).collect())
 }

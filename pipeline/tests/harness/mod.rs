@@ -16,6 +16,7 @@ use pipeline::{
     domain::{Cents, CustomerId, Line, Order, OrderCode, ProductId},
     gateway::{Gateways, Simulator},
     message::encode_order,
+    payments::{PaymentLimits, Payments},
     relay::Board,
     runner::{Limits, PipelineConfig, Workers},
     shutdown::Shutdown,
@@ -30,6 +31,11 @@ use sqlx::AssertSqlSafe;
 
 /// The share of order codes that the simulated gateway approves.
 pub(crate) const SUCCESS_RATE: f64 = 0.9;
+
+/// The simulator, approving this share.
+pub(crate) fn simulated(success_rate: f64) -> Gateways {
+    Gateways::new(Arc::new(Simulator::new(success_rate, Duration::ZERO).expect("a rate")))
+}
 
 /// One test's own database and keys. Both are gone when it is dropped.
 pub(crate) struct Stack {
@@ -133,8 +139,15 @@ impl Stack {
             reconcile_every: None,
             workers_per_stage: 1,
             limits: Limits { block: Duration::from_millis(20), ..Limits::default() },
-            gateways: Gateways::new(Arc::new(Simulator::new(SUCCESS_RATE, Duration::ZERO).expect("a rate"))),
+            collector: false,
+            gateways: simulated(SUCCESS_RATE),
+            payments: PaymentLimits::default(),
         }
+    }
+
+    /// The desk for payments, with the simulator.
+    pub(crate) fn payments(&self, success_rate: f64) -> Payments {
+        Payments::new(self.store.clone(), simulated(success_rate), PaymentLimits::default())
     }
 
     /// Starts workers; stop them, or drop them with the runtime.

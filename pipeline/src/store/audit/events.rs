@@ -37,19 +37,20 @@ pub(super) const CHECKS: &[SqlCheck] = &[
     },
     SqlCheck {
         name: "events_match_refunds",
-        proves: "every succeeded refund has one event with its amount, and no other event speaks of refunds",
-        unit: "succeeded refunds",
-        examined: "SELECT count(*) FROM refunds WHERE status = 'succeeded'",
+        proves: "every refund that came to its end has one event that says so, with its amount; no other event tells of refunds",
+        unit: "refunds",
+        examined: "SELECT count(*) FROM refunds",
+        // Money that came late is in no figure, and its return is no event.
         offending: "
-            SELECT 'order ' || coalesce(o.code, order_id::text),
-                   format('refunds of %s cents: %s, events: %s',
-                          amount_cents, coalesce(booked.refunds, 0), coalesce(told.events, 0))
-            FROM (SELECT order_id, amount_cents, count(*) AS refunds
-                  FROM refunds WHERE status = 'succeeded' GROUP BY order_id, amount_cents) booked
-            FULL JOIN (SELECT order_id, amount_cents, count(*) AS events
-                       FROM events WHERE kind = 'refunded' GROUP BY order_id, amount_cents) told
-                 USING (order_id, amount_cents)
-            LEFT JOIN orders o ON o.id = order_id
-            WHERE booked.refunds IS DISTINCT FROM told.events",
+            SELECT 'refund ' || key,
+                   format('is %s of %s cents; events: %s', coalesce(r.status, 'unknown'), coalesce(r.cents::text, 'no'),
+                          coalesce(told.events || ', the first: ' || told.kind || ' of ' || told.cents || ' cents', 'none'))
+            FROM (SELECT key, status, CASE status WHEN 'refused' THEN coalesce(asked_cents, 0) ELSE amount_cents END AS cents
+                  FROM refunds WHERE status IN ('succeeded', 'refused', 'failed') AND NOT automatic) r
+            FULL JOIN (SELECT refund_key AS key, count(*) AS events, min(kind) AS kind, min(amount_cents) AS cents
+                       FROM events WHERE kind IN ('refunded', 'refund_refused') GROUP BY refund_key) told USING (key)
+            WHERE (told.events, told.kind, told.cents) IS DISTINCT FROM
+                  (1, CASE r.status WHEN 'succeeded' THEN 'refunded' WHEN 'refused' THEN 'refund_refused'
+                                    WHEN 'failed' THEN 'refund_refused' END, r.cents)",
     },
 ];

@@ -50,15 +50,16 @@ pub(super) const CHECKS: &[SqlCheck] = &[
     },
     SqlCheck {
         name: "refunds_within_payment",
-        proves: "no completed order was refunded more than was paid",
-        unit: "succeeded refunds",
-        examined: "SELECT count(*) FROM refunds WHERE status = 'succeeded'",
+        proves: "no completed order was granted more refunds than was paid",
+        unit: "granted refunds",
+        examined: "SELECT count(*) FROM refunds WHERE status IN ('pending', 'succeeded')",
         offending: "
             SELECT 'order ' || o.code,
-                   format('%s cents were refunded of %s paid', refunded.cents, coalesce(paid.cents, 0))
+                   format('%s cents were granted of %s paid', refunded.cents, coalesce(paid.cents, 0))
             FROM orders o
             JOIN (SELECT order_id, sum(amount_cents) AS cents
-                  FROM refunds WHERE status = 'succeeded' GROUP BY order_id) refunded ON refunded.order_id = o.id
+                  FROM refunds WHERE status IN ('pending', 'succeeded') GROUP BY order_id) refunded
+                 ON refunded.order_id = o.id
             LEFT JOIN (SELECT order_id, sum(amount_cents) AS cents
                        FROM payments WHERE status = 'approved' GROUP BY order_id) paid ON paid.order_id = o.id
             WHERE o.status = 'completed' AND refunded.cents > coalesce(paid.cents, 0)",
@@ -74,17 +75,44 @@ pub(super) const CHECKS: &[SqlCheck] = &[
                           o.refunded_cents, coalesce(refunded.cents, 0))
             FROM orders o
             LEFT JOIN (SELECT order_id, sum(amount_cents) AS cents
-                       FROM refunds WHERE status = 'succeeded' GROUP BY order_id) refunded ON refunded.order_id = o.id
+                       FROM refunds WHERE status = 'succeeded' AND NOT automatic GROUP BY order_id) refunded
+                      ON refunded.order_id = o.id
             WHERE o.refunded_cents <> coalesce(refunded.cents, 0)",
     },
     SqlCheck {
         name: "refunds_of_completed_orders",
-        proves: "only completed orders were refunded",
-        unit: "succeeded refunds",
-        examined: "SELECT count(*) FROM refunds WHERE status = 'succeeded'",
+        proves: "only completed orders were refunded, but for money that came late",
+        unit: "granted refunds",
+        examined: "SELECT count(*) FROM refunds WHERE status IN ('pending', 'succeeded')",
         offending: "
             SELECT 'refund ' || r.key, format('%s cents of order %s, which is %s', r.amount_cents, o.code, o.status)
             FROM refunds r JOIN orders o ON o.id = r.order_id
-            WHERE r.status = 'succeeded' AND o.status <> 'completed'",
+            WHERE r.status IN ('pending', 'succeeded') AND NOT r.automatic AND o.status <> 'completed'",
+    },
+    SqlCheck {
+        name: "late_money_returned",
+        proves: "every payment that came late has one automatic refund of its amount that has not failed, and nothing else has",
+        unit: "payments and automatic refunds",
+        examined: "SELECT (SELECT count(*) FROM payments) + (SELECT count(*) FROM refunds WHERE automatic)",
+        offending: "
+            SELECT 'order ' || coalesce(o.code, order_id::text),
+                   format('late payments: %s cents, automatic refunds: %s cents (%s)',
+                          coalesce(late.cents::text, 'no'), coalesce(back.cents::text, 'no'), coalesce(back.status, 'none'))
+            FROM (SELECT order_id, amount_cents AS cents FROM payments
+                  WHERE status = 'late' AND amount_cents > 0) late
+            FULL JOIN (SELECT order_id, amount_cents AS cents, status FROM refunds WHERE automatic) back
+                 USING (order_id)
+            LEFT JOIN orders o ON o.id = order_id
+            WHERE late.cents IS DISTINCT FROM back.cents OR back.status = 'failed'",
+    },
+    SqlCheck {
+        name: "paying_orders_were_asked",
+        proves: "an order is paying only with a payment attempt, and an attempt waits for its answer only while its order is paying",
+        unit: "orders",
+        examined: "SELECT count(*) FROM orders",
+        offending: "
+            SELECT 'order ' || o.code, format('is %s; its payment: %s', o.status, coalesce(p.status, 'none'))
+            FROM orders o LEFT JOIN payments p ON p.order_id = o.id
+            WHERE (o.status = 'paying' AND p.status IS NULL) OR (p.status = 'pending' AND o.status <> 'paying')",
     },
 ];

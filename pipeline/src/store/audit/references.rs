@@ -19,10 +19,10 @@ pub(super) const CHECKS: &[SqlCheck] = &[
                   WHERE NOT EXISTS (SELECT FROM orders o WHERE o.id = r.order_id)
                   UNION ALL
                   SELECT 'refund ' || key, order_id FROM refunds r
-                  WHERE NOT EXISTS (SELECT FROM orders o WHERE o.id = r.order_id)
+                  WHERE order_id IS NOT NULL AND NOT EXISTS (SELECT FROM orders o WHERE o.id = r.order_id)
                   UNION ALL
                   SELECT 'event ' || seq, order_id FROM events r
-                  WHERE NOT EXISTS (SELECT FROM orders o WHERE o.id = r.order_id)) orphans",
+                  WHERE order_id IS NOT NULL AND NOT EXISTS (SELECT FROM orders o WHERE o.id = r.order_id)) orphans",
     },
     SqlCheck {
         name: "references_to_catalogue",

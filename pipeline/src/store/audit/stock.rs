@@ -7,7 +7,7 @@ const PRODUCTS: &str = "SELECT count(*) FROM products";
 pub(super) const CHECKS: &[SqlCheck] = &[
     SqlCheck {
         name: "stock_conserved",
-        proves: "what is on hand of a product is what was received, less the pieces of completed orders",
+        proves: "what is on hand of a product is what was received, less the pieces of completed orders that did not come back",
         unit: "products",
         examined: PRODUCTS,
         offending: "
@@ -18,6 +18,7 @@ pub(super) const CHECKS: &[SqlCheck] = &[
             LEFT JOIN (SELECT l.product_id, sum(l.quantity) AS pieces
                        FROM order_lines l JOIN orders o ON o.id = l.order_id
                        WHERE o.status = 'completed'
+                         AND NOT EXISTS (SELECT FROM refunds r WHERE r.order_id = o.id AND r.restocked)
                        GROUP BY l.product_id) sold ON sold.product_id = p.id
             WHERE p.stock <> p.received - coalesce(sold.pieces, 0)",
     },

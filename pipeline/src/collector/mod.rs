@@ -1,0 +1,123 @@
+//! The collector: sees to money that is owed. It applies what providers tell, asks them about what they have not
+//! answered, ends payments that have taken too long, and looks again at refunds that wait.
+//!
+//! Any number of collectors may run. What one takes in hand it takes with a lease, so that no two ask about the same, and
+//! what a dead one leaves behind is due again soon. Messages for settlement are emitted after the commit; should they be
+//! lost in between, the reconciler emits them.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tracing::debug;
+
+use crate::{
+    failpoint,
+    message::OrderRef,
+    payments::{Payments, Settleable},
+    retry::{Outage, POSTGRES, REDIS},
+    shutdown::Shutdown,
+    store,
+    streams::{self, Connection, Redis},
+    topology::StageName,
+};
+
+/// How long to rest when there was nothing to do.
+const REST: Duration = Duration::from_millis(100);
+
+/// Looks after payments and refunds.
+#[derive(Debug, Clone)]
+pub struct Collector {
+    payments: Payments,
+    redis: Redis,
+}
+
+/// What a collector does, each on its own: a provider that hangs holds up only the questions.
+#[derive(Debug, Clone, Copy)]
+enum Duty {
+    Callbacks,
+    Charges,
+    Refunds,
+    WaitingRefunds,
+}
+
+/// Why a round came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum CollectorError {
+    #[error("Postgres: {0}")]
+    Store(#[from] store::Error),
+    #[error("Redis: {0}")]
+    Streams(#[from] streams::Error),
+}
+
+impl Collector {
+    /// A collector at this desk.
+    pub fn new(payments: Payments, redis: Redis) -> Self {
+        Self { payments, redis }
+    }
+
+    /// Works until the signal, through any number of lost connections.
+    pub async fn run(&self, shutdown: &Shutdown) {
+        tokio::join!(
+            self.attend(Duty::Callbacks, shutdown),
+            self.attend(Duty::Charges, shutdown),
+            self.attend(Duty::Refunds, shutdown),
+            self.attend(Duty::WaitingRefunds, shutdown),
+        );
+    }
+
+    async fn attend(&self, duty: Duty, shutdown: &Shutdown) {
+        let mut outage = Outage::default();
+        let mut redis = None;
+        while !shutdown.has_begun() {
+            match self.round(duty, &mut redis).await {
+                Ok(0) => {
+                    outage.is_over();
+                    shutdown.sleep(REST).await;
+                }
+                Ok(_) => outage.is_over(),
+                Err(error) => {
+                    redis = None;
+                    match &error {
+                        CollectorError::Store(error) if error.kind() == store::ErrorKind::Contention => {
+                            debug!(?duty, %error, "another transaction was in the way");
+                        }
+                        CollectorError::Store(error) => outage.goes_on(&POSTGRES, error),
+                        CollectorError::Streams(error) => outage.goes_on(&REDIS, error),
+                    }
+                    shutdown.sleep(outage.delay()).await;
+                }
+            }
+        }
+    }
+
+    /// Does what is due now, up to a bound; how much there was.
+    async fn round(&self, duty: Duty, redis: &mut Option<Connection>) -> Result<usize, CollectorError> {
+        let (done, settled) = match duty {
+            Duty::Callbacks => self.payments.apply_callbacks().await?,
+            Duty::Charges => self.payments.ask_about_charges().await?,
+            Duty::Refunds => (self.payments.ask_about_refunds().await?, Vec::new()),
+            Duty::WaitingRefunds => (self.payments.look_at_waiting_refunds().await?, Vec::new()),
+        };
+        if !settled.is_empty() {
+            let redis = match redis {
+                Some(redis) => redis,
+                None => redis.insert(self.redis.connect().await?),
+            };
+            self.emit(redis, settled).await?;
+        }
+        Ok(done)
+    }
+
+    /// Gives orders whose payment has its answer a message for settlement.
+    async fn emit(&self, redis: &mut Connection, settled: Vec<Settleable>) -> Result<(), streams::Error> {
+        let mut partitions: BTreeMap<u16, Vec<OrderRef>> = BTreeMap::new();
+        for Settleable { order, partition } in settled {
+            partitions.entry(partition).or_default().push(order);
+        }
+        for (partition, orders) in partitions {
+            failpoint::hit::<streams::Error>("collector.before_emit")?;
+            self.redis.emit(redis, partition, StageName::Settlement, &orders).await?;
+            failpoint::hit::<streams::Error>("collector.emitted")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,184 @@
+//! Applying what providers tell.
+
+use rustc_hash::FxHashMap;
+use sqlx::PgConnection;
+use tracing::{error, warn};
+
+use super::{
+    Payments, Settleable,
+    charges::{News, judge},
+};
+use crate::{
+    domain::{CallbackKind, CallbackOutcome, OrderId},
+    failpoint,
+    gateway::{ChargeAnswer, ReturnAnswer},
+    message::Callback,
+    store::{self, Insertion, WaitingCallback},
+};
+
+/// Most callbacks that are applied together.
+const APPLY_MAX: i64 = 500;
+
+/// How long a callback waits for what it speaks of, in seconds.
+const UNMATCHED_AFTER_S: i64 = 3_600;
+
+/// Outcomes by callback.
+type Outcomes = Vec<(i64, CallbackOutcome)>;
+
+impl Payments {
+    /// Stores what a provider told, each id once. Applied later: whoever told it is thanked for it now.
+    ///
+    /// # Errors
+    /// When Postgres cannot be reached.
+    pub async fn store_callbacks(&self, callbacks: &[Callback]) -> Result<Vec<Insertion>, store::Error> {
+        let mut connection = self.store.pool().acquire().await?;
+        store::insert_callbacks(&mut connection, callbacks, self.gateways.first().name()).await
+    }
+
+    /// Applies callbacks that wait; how many it decided, and which orders go on to settlement.
+    ///
+    /// # Errors
+    /// When Postgres cannot be reached. Then nothing was applied.
+    pub async fn apply_callbacks(&self) -> Result<(usize, Vec<Settleable>), store::Error> {
+        let mut transaction = self.store.begin().await?;
+        let waiting = store::lock_waiting_callbacks(&mut transaction, APPLY_MAX).await?;
+        if waiting.is_empty() {
+            transaction.rollback().await?;
+            return Ok((0, Vec::new()));
+        }
+        let (charges, refunds): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|callback| charge_answer(callback).is_some());
+        // Charges first: their orders' locks come before the event counter's, which refunds take.
+        let (mut outcomes, settled) = self.apply_to_charges(&mut transaction, &charges).await?;
+        outcomes.extend(self.apply_to_refunds(&mut transaction, &refunds).await?);
+        let decided = outcomes.iter().filter(|(_, outcome)| *outcome != CallbackOutcome::Waiting).count();
+        store::decide_callbacks(&mut transaction, &outcomes).await?;
+        failpoint::hit::<store::Error>("collector.applied")?;
+        store::commit(transaction).await?;
+        Ok((decided, settled))
+    }
+
+    async fn apply_to_charges(
+        &self,
+        connection: &mut PgConnection,
+        callbacks: &[WaitingCallback],
+    ) -> Result<(Outcomes, Vec<Settleable>), store::Error> {
+        let codes: Vec<&str> = callbacks.iter().map(|callback| callback.reference.as_str()).collect();
+        let known = store::order_ids_by_code(connection, &codes).await?;
+        let ids: Vec<i64> = known.values().map(|id| id.0).collect();
+        let mut payments = store::lock_payments_of_orders(connection, &ids).await?;
+        let (mut outcomes, mut news, mut told) = (Vec::new(), Vec::new(), Vec::new());
+        for callback in callbacks {
+            let found = known.get(&callback.reference).and_then(|id| Some((*id, payments.get_mut(id)?)));
+            let Some((id, payment)) = found else {
+                outcomes.push((callback.id, unmatched(callback)));
+                continue;
+            };
+            if payment.gateway != callback.gateway
+                || payment.amount != callback.amount
+                || self.limits.currency != callback.currency
+            {
+                error!(order = payment.code, amount = %callback.amount, currency = callback.currency, gateway = callback.gateway, "a callback names another amount, currency or gateway than the payment: not believed");
+                outcomes.push((callback.id, CallbackOutcome::Mismatched));
+                continue;
+            }
+            let answer = charge_answer(callback).expect("these are about charges");
+            let judged = judge(payment, id, &answer, self.promised_s());
+            // The next callback about the same order finds what this one has changed.
+            if let News::Final(change) | News::Write(change) | News::Late(change) = &judged {
+                payment.status = change.status;
+                payment.provider_id = change.provider_id.clone().or(payment.provider_id.take());
+            }
+            told.push(callback.id);
+            news.push((id, judged));
+        }
+        let (settled, told_outcomes) = self.write_each(connection, &payments, news).await?;
+        outcomes.extend(told.into_iter().zip(told_outcomes));
+        Ok((outcomes, settled))
+    }
+
+    /// Writes news in rounds, so that an order of which there are several is changed by one after the other.
+    async fn write_each(
+        &self,
+        connection: &mut PgConnection,
+        payments: &FxHashMap<OrderId, store::LockedPayment>,
+        news: Vec<(OrderId, News)>,
+    ) -> Result<(Vec<Settleable>, Vec<CallbackOutcome>), store::Error> {
+        let mut outcomes = vec![CallbackOutcome::Waiting; news.len()];
+        let mut settled: FxHashMap<OrderId, Settleable> = FxHashMap::default();
+        let mut rest: Vec<(usize, (OrderId, News))> = news.into_iter().enumerate().collect();
+        while !rest.is_empty() {
+            let mut seen = rustc_hash::FxHashSet::default();
+            let (round, later): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(_, (id, _))| seen.insert(*id));
+            rest = later;
+            let (places, round): (Vec<usize>, Vec<(OrderId, News)>) = round.into_iter().unzip();
+            let (now_settled, decided) = self.write_news(connection, payments, round).await?;
+            settled.extend(now_settled.into_iter().map(|order| (order.order.order_id, order)));
+            for (place, outcome) in places.into_iter().zip(decided) {
+                outcomes[place] = outcome;
+            }
+        }
+        Ok((settled.into_values().collect(), outcomes))
+    }
+
+    async fn apply_to_refunds(
+        &self,
+        connection: &mut PgConnection,
+        callbacks: &[WaitingCallback],
+    ) -> Result<Outcomes, store::Error> {
+        if callbacks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys: Vec<&str> = callbacks.iter().map(|callback| callback.reference.as_str()).collect();
+        let refunds = store::lock_refunds_with_orders(connection, &keys).await?;
+        let (mut outcomes, mut told, mut answers) = (Vec::new(), Vec::new(), Vec::new());
+        for callback in callbacks {
+            match refunds.get(&callback.reference) {
+                None => outcomes.push((callback.id, unmatched(callback))),
+                Some(refund)
+                    if refund.gateway != callback.gateway
+                        || refund.amount != callback.amount
+                        || self.limits.currency != callback.currency =>
+                {
+                    error!(refund = callback.reference, amount = %callback.amount, currency = callback.currency, "a callback names another amount, currency or gateway than the refund: not believed");
+                    outcomes.push((callback.id, CallbackOutcome::Mismatched));
+                }
+                Some(_) => {
+                    told.push(callback.id);
+                    answers.push((callback.reference.as_str(), return_answer(callback)));
+                }
+            }
+        }
+        let told_outcomes = self.end(connection, &answers, Vec::new()).await?;
+        outcomes.extend(told.into_iter().zip(told_outcomes));
+        Ok(outcomes)
+    }
+}
+
+/// What becomes of a callback about something that is not there: it may be early.
+fn unmatched(callback: &WaitingCallback) -> CallbackOutcome {
+    if callback.age_s < UNMATCHED_AFTER_S {
+        return CallbackOutcome::Waiting;
+    }
+    warn!(reference = callback.reference, kind = %callback.kind, "a callback speaks of nothing that we know");
+    CallbackOutcome::Unmatched
+}
+
+fn charge_answer(callback: &WaitingCallback) -> Option<ChargeAnswer> {
+    let id = callback.provider_id.clone();
+    match callback.kind {
+        CallbackKind::ChargeApproved => Some(ChargeAnswer::Approved(id)),
+        CallbackKind::ChargeDeclined => Some(ChargeAnswer::Declined(id)),
+        CallbackKind::ChargePending => Some(ChargeAnswer::Pending(id)),
+        CallbackKind::RefundSucceeded | CallbackKind::RefundFailed | CallbackKind::RefundPending => None,
+    }
+}
+
+fn return_answer(callback: &WaitingCallback) -> ReturnAnswer {
+    let id = callback.provider_id.clone();
+    match callback.kind {
+        CallbackKind::RefundSucceeded => ReturnAnswer::Succeeded(id),
+        CallbackKind::RefundFailed => ReturnAnswer::Failed("told by callback".to_owned()),
+        _ => ReturnAnswer::Pending(id),
+    }
+}

@@ -1,0 +1,509 @@
+//! Giving money back: never more than was paid, each key once.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use sqlx::PgConnection;
+use tracing::{error, warn};
+
+use super::{AGAIN_S, Payments, UNKNOWN_ORDER_WAIT_MAX};
+use crate::{
+    domain::{CallbackOutcome, Cents, EventKind, OrderStatus, RefundRequest, RefundStatus, Refusal},
+    failpoint,
+    gateway::{Return, ReturnAnswer},
+    store::{
+        self, KnownRefund, LockedRefund, NewEvent, NewRefund, PendingRefund, RefundEnd, RefundTimes, RefundableOrder,
+        WaitingRefund,
+    },
+};
+
+/// Most refunds that are looked after together.
+const ASK_MAX: i64 = 500;
+
+/// First pause before a refund is looked at again that waits for its order, in seconds.
+const WAIT_CHECK_S: f64 = 0.5;
+
+/// What a request turns out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Granting {
+    /// The money goes back.
+    Granted(Cents),
+    /// It does not.
+    Refused(Refusal),
+    /// The order has not reached its end.
+    Waits,
+    /// The same request again: it has its answer, or will have it.
+    Repeated,
+    /// Another request has this key.
+    Conflict,
+}
+
+/// A request, and whether it has waited long enough.
+#[derive(Debug, Clone, Copy)]
+struct Asked<'a> {
+    request: &'a RefundRequest,
+    import_id: Option<i64>,
+    has_waited: bool,
+}
+
+impl Payments {
+    /// Grants or refuses requests, each key once, and gives the money of the granted ones back, as far as gateways answer
+    /// at once. The collector sees to the others.
+    ///
+    /// # Errors
+    /// When Postgres cannot be reached. Doing it again gives nothing back twice.
+    pub async fn refund(&self, requests: &[(&RefundRequest, Option<i64>)]) -> Result<Vec<Granting>, store::Error> {
+        let asked: Vec<Asked<'_>> = requests
+            .iter()
+            .map(|(request, import_id)| Asked { request, import_id: *import_id, has_waited: false })
+            .collect();
+        let (granting, keys) = self.grant(&asked).await?;
+        failpoint::hit::<store::Error>("refund.granted")?;
+        self.give_back(&keys).await?;
+        Ok(granting)
+    }
+
+    /// Looks again at refunds that wait for their orders; at how many.
+    ///
+    /// # Errors
+    /// When Postgres cannot be reached. What was taken is due again soon.
+    pub async fn look_at_waiting_refunds(&self) -> Result<usize, store::Error> {
+        let waiting: Vec<WaitingRefund> = {
+            let mut connection = self.store.pool().acquire().await?;
+            store::claim_waiting_refunds(&mut connection, ASK_MAX, 10.0 * WAIT_CHECK_S).await?
+        };
+        if waiting.is_empty() {
+            return Ok(0);
+        }
+        let asked: Vec<Asked<'_>> = waiting
+            .iter()
+            .map(|WaitingRefund { request, import_id, is_overdue }| Asked {
+                request,
+                import_id: *import_id,
+                has_waited: *is_overdue,
+            })
+            .collect();
+        let (_, keys) = self.grant(&asked).await?;
+        self.give_back(&keys).await?;
+        Ok(waiting.len())
+    }
+
+    /// Decides on requests with their orders locked; the keys of those granted now that a provider must be asked for.
+    async fn grant(&self, asked: &[Asked<'_>]) -> Result<(Vec<Granting>, Vec<String>), store::Error> {
+        let codes: Vec<&str> = asked.iter().map(|asked| asked.request.order_code.as_str()).collect();
+        let keys: Vec<&str> = asked.iter().map(|asked| asked.request.key.as_str()).collect();
+        let mut transaction = self.store.begin().await?;
+        // The orders first: whoever has the same key for the same order is through when we look at the keys.
+        let orders = store::lock_refundable_orders(&mut transaction, &codes).await?;
+        let known = store::refunds_by_key(&mut transaction, &keys).await?;
+        let granting = decide(asked, &orders, &known);
+        let (mut rows, mut refused, mut pure, mut remote) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (Asked { request, import_id, .. }, granting) in asked.iter().zip(&granting) {
+            let order = orders.get(request.order_code.as_str());
+            let order_id = order.map(|order| order.id);
+            let row = |status, amount, refusal, gateway| NewRefund {
+                request,
+                import_id: *import_id,
+                order_id,
+                status,
+                amount,
+                refusal,
+                gateway,
+            };
+            match granting {
+                Granting::Granted(amount) => {
+                    let gateway = order.and_then(|order| order.gateway.clone());
+                    let is_pure = gateway
+                        .as_deref()
+                        .and_then(|name| self.gateways.named(name))
+                        .is_some_and(|gateway| gateway.is_pure());
+                    rows.push(row(RefundStatus::Pending, Some(*amount), None, gateway));
+                    if is_pure { &mut pure } else { &mut remote }.push(request.key.to_string());
+                }
+                Granting::Refused(refusal) => {
+                    rows.push(row(RefundStatus::Refused, request.amount, Some(*refusal), None));
+                    refused.push(NewEvent {
+                        order_id,
+                        kind: EventKind::RefundRefused,
+                        amount: request.amount.unwrap_or_default(),
+                        refund_key: Some(request.key.as_str()),
+                    });
+                }
+                Granting::Waits => rows.push(row(RefundStatus::Waiting, None, None, None)),
+                Granting::Repeated | Granting::Conflict => {}
+            }
+        }
+        if !rows.is_empty() {
+            let times = RefundTimes {
+                look_s: WAIT_CHECK_S,
+                answer_s: self.limits.answer_max.as_secs_f64(),
+                wait_s: self.limits.refund_wait.as_secs_f64(),
+                unknown_s: UNKNOWN_ORDER_WAIT_MAX.min(self.limits.refund_wait).as_secs_f64(),
+            };
+            store::write_refunds(&mut transaction, &rows, times).await?;
+        }
+        let ends: Vec<(&str, ReturnAnswer)> =
+            pure.iter().map(|key| (key.as_str(), ReturnAnswer::Succeeded(String::new()))).collect();
+        self.end(&mut transaction, &ends, refused).await?;
+        store::commit(transaction).await?;
+        Ok((granting, remote))
+    }
+
+    /// Asks providers to give back what was just granted, and writes down what they say.
+    async fn give_back(&self, keys: &[String]) -> Result<(), store::Error> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let refunds = {
+            let mut connection = self.store.pool().acquire().await?;
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            store::pending_refunds(&mut connection, &keys).await?
+        };
+        self.ask(refunds, true).await
+    }
+
+    /// Asks gateways about granted refunds whose turn it is, again for those that never arrived there; about how many.
+    ///
+    /// # Errors
+    /// When Postgres cannot be reached. What was taken is due again soon.
+    pub async fn ask_about_refunds(&self) -> Result<usize, store::Error> {
+        let due = {
+            let mut connection = self.store.pool().acquire().await?;
+            store::claim_due_refunds(&mut connection, ASK_MAX, self.lease_s()).await?
+        };
+        let looked_at = due.len();
+        self.ask(due, false).await?;
+        Ok(looked_at)
+    }
+
+    async fn ask(&self, refunds: Vec<PendingRefund>, first: bool) -> Result<(), store::Error> {
+        let mut by_gateway: FxHashMap<String, Vec<Return>> = FxHashMap::default();
+        for refund in refunds {
+            let PendingRefund { key, order_code, charge_id, amount, gateway } = refund;
+            by_gateway.entry(gateway).or_default().push(Return {
+                key,
+                charge_reference: order_code,
+                charge_id,
+                amount,
+            });
+        }
+        for (name, returns) in by_gateway {
+            let answers = match self.gateways.named(&name) {
+                Some(gateway) if first => gateway.give_back(&returns).await,
+                Some(gateway) => {
+                    let mut answers = gateway.find_returns(&returns).await;
+                    let absent: Vec<usize> =
+                        (0..answers.len()).filter(|&at| answers[at] == ReturnAnswer::Absent).collect();
+                    let asked: Vec<Return> = absent.iter().map(|&at| returns[at].clone()).collect();
+                    if !asked.is_empty() {
+                        for (at, answer) in absent.into_iter().zip(gateway.give_back(&asked).await) {
+                            answers[at] = answer;
+                        }
+                    }
+                    answers
+                }
+                None => {
+                    warn!(
+                        gateway = name,
+                        refunds = returns.len(),
+                        "refunds wait for a gateway that this process is not configured for"
+                    );
+                    vec![
+                        ReturnAnswer::Unknown(format!("no process is configured for the gateway {name}"));
+                        returns.len()
+                    ]
+                }
+            };
+            failpoint::hit::<store::Error>("refund.asked")?;
+            let answers: Vec<(&str, ReturnAnswer)> =
+                returns.iter().map(|refund| refund.key.as_str()).zip(answers).collect();
+            let mut transaction = self.store.begin().await?;
+            self.end(&mut transaction, &answers, Vec::new()).await?;
+            store::commit(transaction).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes down how granted refunds came to their end, as far as they did, and tells it together with `events`: the
+    /// transaction's last statements. What became of each answer, in their order.
+    pub(super) async fn end(
+        &self,
+        connection: &mut PgConnection,
+        answers: &[(&str, ReturnAnswer)],
+        mut events: Vec<NewEvent<'_>>,
+    ) -> Result<Vec<CallbackOutcome>, store::Error> {
+        let keys: Vec<&str> = answers.iter().map(|(key, _)| *key).collect();
+        let locked = match keys.is_empty() {
+            true => FxHashMap::default(),
+            false => store::lock_refunds_with_orders(connection, &keys).await?,
+        };
+        let Judged { ends, open, outcomes } = judge(answers, &locked);
+        if !ends.is_empty() {
+            store::end_refunds(connection, &ends).await?;
+        }
+        if !open.is_empty() {
+            let (keys, notes): (Vec<&str>, Vec<Option<&str>>) = open.into_iter().unzip();
+            store::postpone_refunds(connection, &keys, &notes, AGAIN_S).await?;
+        }
+        let (mut orders, mut amounts, mut restocked) = (Vec::new(), Vec::new(), Vec::new());
+        let mut told = Vec::new();
+        for end in &ends {
+            let refund = &locked[&end.key];
+            if refund.automatic {
+                // It belongs to no figure: the order has never counted.
+                if end.status == RefundStatus::Failed {
+                    error!(refund = end.key, amount = %refund.amount, "a provider will not give back money that came late: settle it by hand");
+                }
+                continue;
+            }
+            let kind = match end.status {
+                RefundStatus::Succeeded => EventKind::Refunded,
+                _ => EventKind::RefundRefused,
+            };
+            told.push(NewEvent {
+                order_id: Some(refund.order_id),
+                kind,
+                amount: refund.amount,
+                refund_key: Some(end.key.as_str()),
+            });
+            if end.status == RefundStatus::Succeeded {
+                orders.push(refund.order_id.0);
+                amounts.push(refund.amount.get());
+            }
+            if end.restocked {
+                restocked.push(refund.order_id.0);
+            }
+        }
+        if !orders.is_empty() {
+            store::add_refunded(connection, &orders, &amounts).await?;
+        }
+        if !restocked.is_empty() {
+            store::return_stock(connection, &restocked).await?;
+        }
+        events.extend(told);
+        if !events.is_empty() {
+            store::append_events(connection, &events).await?;
+        }
+        Ok(outcomes)
+    }
+}
+
+/// One decision per request, in their order: who comes first gets what is left.
+fn decide(
+    asked: &[Asked<'_>],
+    orders: &FxHashMap<String, RefundableOrder>,
+    known: &FxHashMap<String, KnownRefund>,
+) -> Vec<Granting> {
+    let mut granted: FxHashMap<&str, i64> = FxHashMap::default();
+    let mut seen: FxHashMap<&str, i64> = FxHashMap::default();
+    asked
+        .iter()
+        .map(|Asked { request, has_waited, .. }| {
+            let hash = request.content_hash();
+            let same = |known: i64| if known == hash { Granting::Repeated } else { Granting::Conflict };
+            match known.get(request.key.as_str()) {
+                Some(known) if known.request_hash == hash && known.status == RefundStatus::Waiting => {}
+                Some(known) => return same(known.request_hash),
+                None => {}
+            }
+            if let Some(earlier) = seen.get(request.key.as_str()) {
+                return same(*earlier);
+            }
+            seen.insert(request.key.as_str(), hash);
+            let order = orders.get(request.order_code.as_str());
+            let granted = granted.entry(request.order_code.as_str()).or_default();
+            let granting = decide_one(request, *has_waited, order, *granted);
+            if let Granting::Granted(amount) = granting {
+                *granted += amount.get();
+            }
+            granting
+        })
+        .collect()
+}
+
+/// `granted` is what was granted of this order in the same batch.
+fn decide_one(request: &RefundRequest, has_waited: bool, order: Option<&RefundableOrder>, granted: i64) -> Granting {
+    let wait_or = |refusal| if has_waited { Granting::Refused(refusal) } else { Granting::Waits };
+    let Some(order) = order else { return wait_or(Refusal::UnknownOrder) };
+    match order.status {
+        OrderStatus::Reserved | OrderStatus::Paying => return wait_or(Refusal::NotSettled),
+        OrderStatus::Failed => return Granting::Refused(Refusal::OrderFailed),
+        OrderStatus::Completed => {}
+    }
+    let left = order.paid.get() - order.granted.get() - granted;
+    match request.amount.map_or(left, Cents::get) {
+        0 => Granting::Refused(Refusal::NothingLeft),
+        amount if amount > left => Granting::Refused(Refusal::ExceedsPaid),
+        amount => Granting::Granted(Cents::new(amount)),
+    }
+}
+
+/// What answers mean.
+struct Judged<'a> {
+    /// Refunds that have come to their end.
+    ends: Vec<RefundEnd>,
+    /// Those that have not, with the provider's last word.
+    open: Vec<(&'a str, Option<&'a str>)>,
+    /// What became of each answer.
+    outcomes: Vec<CallbackOutcome>,
+}
+
+fn judge<'a>(answers: &'a [(&str, ReturnAnswer)], locked: &FxHashMap<String, LockedRefund>) -> Judged<'a> {
+    let mut judged = Judged { ends: Vec::new(), open: Vec::new(), outcomes: Vec::with_capacity(answers.len()) };
+    // Of several answers for one refund the first final one counts; an order's pieces come back once.
+    let mut ended: FxHashMap<&str, RefundStatus> = FxHashMap::default();
+    let mut restocked = FxHashSet::default();
+    for (key, answer) in answers {
+        let Some(refund) = locked.get(*key) else {
+            judged.outcomes.push(CallbackOutcome::Waiting);
+            continue;
+        };
+        let status = ended.get(key).copied().unwrap_or(refund.status);
+        let (end, provider_id, note) = match answer {
+            ReturnAnswer::Succeeded(id) => (RefundStatus::Succeeded, Some(id), None),
+            ReturnAnswer::Failed(why) => (RefundStatus::Failed, None, Some(why.chars().take(200).collect())),
+            ReturnAnswer::Pending(_) | ReturnAnswer::Absent | ReturnAnswer::Unknown(_) => {
+                if status == RefundStatus::Pending {
+                    let note = match answer {
+                        ReturnAnswer::Unknown(why) => Some(why.as_str()),
+                        ReturnAnswer::Absent => Some("the provider does not have it"),
+                        _ => None,
+                    };
+                    judged.open.push((key, note));
+                }
+                judged.outcomes.push(CallbackOutcome::Repeated);
+                continue;
+            }
+        };
+        judged.outcomes.push(match status {
+            RefundStatus::Pending => {
+                ended.insert(key, end);
+                let returns_stock = end == RefundStatus::Succeeded
+                    && refund.restock
+                    && !refund.order_restocked
+                    && restocked.insert(refund.order_id);
+                let provider_id = provider_id.filter(|id| !id.is_empty()).cloned();
+                let key = (*key).to_owned();
+                judged.ends.push(RefundEnd { key, status: end, restocked: returns_stock, provider_id, note });
+                CallbackOutcome::Applied
+            }
+            status if status == end => CallbackOutcome::Repeated,
+            _ => {
+                error!(refund = key, %status, "a provider contradicts what it said of a refund before: ask it");
+                CallbackOutcome::Contradicts
+            }
+        });
+    }
+    judged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::OrderId;
+
+    fn request(key: &str, amount: Option<&str>) -> RefundRequest {
+        RefundRequest::new(key, "A", amount, None, true).expect("valid")
+    }
+
+    fn order(status: OrderStatus, paid: i64, granted: i64) -> FxHashMap<String, RefundableOrder> {
+        let order = RefundableOrder {
+            id: OrderId(1),
+            status,
+            paid: Cents::new(paid),
+            granted: Cents::new(granted),
+            gateway: Some("http".to_owned()),
+        };
+        [("A".to_owned(), order)].into_iter().collect()
+    }
+
+    fn decided(
+        requests: &[RefundRequest],
+        has_waited: bool,
+        orders: &FxHashMap<String, RefundableOrder>,
+    ) -> Vec<Granting> {
+        let asked: Vec<Asked<'_>> =
+            requests.iter().map(|request| Asked { request, import_id: None, has_waited }).collect();
+        decide(&asked, orders, &FxHashMap::default())
+    }
+
+    #[test]
+    fn never_more_than_was_paid_however_many_ask_at_once() {
+        let sixty = [request("1", Some("0.60")), request("2", Some("0.60")), request("3", None), request("4", None)];
+        let expected = [
+            Granting::Granted(Cents::new(60)),
+            Granting::Refused(Refusal::ExceedsPaid),
+            Granting::Granted(Cents::new(40)),
+            Granting::Refused(Refusal::NothingLeft),
+        ];
+        assert_eq!(decided(&sixty, false, &order(OrderStatus::Completed, 100, 0)), expected);
+        assert_eq!(
+            decided(&sixty[..1], false, &order(OrderStatus::Completed, 100, 41)),
+            [Granting::Refused(Refusal::ExceedsPaid)]
+        );
+    }
+
+    #[test]
+    fn a_refund_waits_for_its_order_and_not_for_ever() {
+        let one = [request("1", None)];
+        let table = [
+            (OrderStatus::Reserved, false, Granting::Waits),
+            (OrderStatus::Paying, false, Granting::Waits),
+            (OrderStatus::Paying, true, Granting::Refused(Refusal::NotSettled)),
+            (OrderStatus::Failed, false, Granting::Refused(Refusal::OrderFailed)),
+            (OrderStatus::Completed, true, Granting::Granted(Cents::new(100))),
+        ];
+        for (status, has_waited, expected) in table {
+            assert_eq!(decided(&one, has_waited, &order(status, 100, 0)), [expected], "{status} {has_waited}");
+        }
+        assert_eq!(decided(&one, false, &FxHashMap::default()), [Granting::Waits]);
+        assert_eq!(decided(&one, true, &FxHashMap::default()), [Granting::Refused(Refusal::UnknownOrder)]);
+    }
+
+    #[test]
+    fn one_key_is_one_request() {
+        let same = [request("k", Some("0.10")), request("k", Some("0.10")), request("k", Some("0.11"))];
+        let orders = order(OrderStatus::Completed, 100, 0);
+        let expected = [Granting::Granted(Cents::new(10)), Granting::Repeated, Granting::Conflict];
+        assert_eq!(decided(&same, false, &orders), expected);
+        for (status, known, expected) in [
+            (RefundStatus::Succeeded, &same[0], Granting::Repeated),
+            (RefundStatus::Refused, &same[0], Granting::Repeated),
+            (RefundStatus::Pending, &same[0], Granting::Repeated),
+            (RefundStatus::Waiting, &same[0], Granting::Granted(Cents::new(10))),
+            (RefundStatus::Succeeded, &same[2], Granting::Conflict),
+            (RefundStatus::Waiting, &same[2], Granting::Conflict),
+        ] {
+            let known = [("k".to_owned(), KnownRefund { request_hash: known.content_hash(), status })];
+            let asked = Asked { request: &same[0], import_id: None, has_waited: false };
+            assert_eq!(decide(&[asked], &orders, &known.into_iter().collect()), [expected], "{status}");
+        }
+    }
+
+    #[test]
+    fn the_first_final_answer_counts_and_pieces_come_back_once() {
+        let refund = |restock| LockedRefund {
+            order_id: OrderId(1),
+            status: RefundStatus::Pending,
+            amount: Cents::new(10),
+            gateway: "http".to_owned(),
+            restock,
+            automatic: false,
+            order_restocked: false,
+        };
+        let locked: FxHashMap<String, LockedRefund> =
+            [("a".to_owned(), refund(true)), ("b".to_owned(), refund(true))].into_iter().collect();
+        let yes = || ReturnAnswer::Succeeded("re".to_owned());
+        let answers = [
+            ("a", yes()),
+            ("a", yes()),
+            ("a", ReturnAnswer::Failed("no".to_owned())),
+            ("b", ReturnAnswer::Unknown("timeout".to_owned())),
+            ("b", yes()),
+            ("c", yes()),
+        ];
+        let judged = judge(&answers, &locked);
+        use CallbackOutcome::{Applied, Contradicts, Repeated, Waiting};
+        assert_eq!(judged.outcomes, [Applied, Repeated, Contradicts, Repeated, Applied, Waiting]);
+        let ends: Vec<(&str, bool)> = judged.ends.iter().map(|end| (end.key.as_str(), end.restocked)).collect();
+        assert_eq!(ends, [("a", true), ("b", false)]);
+    }
+}
