@@ -5,20 +5,26 @@
 //! the event counter. A reservation locks no existing order; its new ones nobody else can see.
 
 mod audit;
+mod callbacks;
 mod catalogue;
 mod connection;
 mod error;
 mod events;
+mod idempotency;
+mod import_views;
 mod imports;
 mod orders;
 mod parked;
 mod payments;
 mod reconciliations;
+mod refund_views;
 mod reservations;
 mod settlements;
 mod stock;
+mod tokens;
 
 pub use audit::{EXAMPLES_MAX, OpenOrder, SqlCheck, SqlFinding, begin_snapshot, open_orders, sql_checks};
+pub use callbacks::{Insertion, insert_callbacks};
 pub use catalogue::{
     Customer, Product, SEEDED_SKU_PREFIX, has_real_products, is_catalogue_empty, upsert_customers, upsert_products,
 };
@@ -28,6 +34,10 @@ pub use events::{
     BoardEvent, CustomerRevenue, DayFigures, PiecesSold, append_events, board_events_after, customer_revenue,
     day_figures, last_event_seq, pieces_sold, pieces_sold_between, try_become_relay,
 };
+pub use idempotency::{
+    Claim, KeptAnswer, RequestKey, claim_request_key, delete_old_request_keys, keep_answer, release_request_key,
+};
+pub use import_views::{ImportView, list_imports};
 pub use imports::{ImportOutcome, KnownOrder, known_orders, note_import_status, start_import};
 pub use orders::{
     EventRow, Latency, OrderDetail, OrderFilter, OrderLine, OrderSummary, PaymentRow, RefundRow, StateCount,
@@ -39,6 +49,8 @@ pub use reconciliations::{
     Reconciliation, StrandedOrder, note_reconciliation, now, oldest_open_order, orders_in_turn, parked_before,
     reconciliations, try_become_reconciler,
 };
+pub use refund_views::{RefundView, find_refund};
 pub use reservations::{ExistingOrder, NewOrders, draw_order_ids, insert_orders, known_customers, orders_by_code};
 pub use settlements::{SettleableOrder, lock_orders_in_id_order, mark_settled, release_held_stock};
 pub use stock::{add_reserved, lock_products_in_id_order};
+pub use tokens::{ApiToken, has_tokens, insert_token, revoke_token, tokens, use_token};

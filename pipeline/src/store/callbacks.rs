@@ -1,0 +1,113 @@
+//! What payment providers told us, as it came.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use super::Error;
+use crate::message::Callback;
+
+/// What became of a callback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Insertion {
+    /// It is new, and stored.
+    Stored,
+    /// It was known, and was signed anew since: its sender tells us again. Only the time of that is noted.
+    Known,
+    /// It was known, and was signed no later: somebody sends again what he recorded. Nothing is changed.
+    Replayed,
+    /// Another callback has this id. Nothing is changed.
+    IdReused,
+}
+
+/// The row that a callback finds.
+struct Row {
+    id: i64,
+    sent_at: DateTime<Utc>,
+    body_hash: i64,
+}
+
+/// Inserts the callbacks that are new, and notes the time of those that were signed again; what became of each. The
+/// same id may be there several times: the first one counts.
+///
+/// # Errors
+/// As any statement.
+pub async fn insert_callbacks(
+    connection: &mut PgConnection,
+    callbacks: &[Callback],
+    gateway: &str,
+) -> Result<Vec<Insertion>, Error> {
+    let ids: Vec<String> = callbacks.iter().map(|callback| callback.event_id.clone()).collect();
+    // In the order of their ids: two batches with the same ones wait for each other in one direction.
+    let inserted = sqlx::query_scalar!(
+        "INSERT INTO payment_callbacks
+                (event_id, sent_at, body_hash, kind, reference, provider_id, amount_cents, currency, gateway)
+         SELECT DISTINCT ON (event_id)
+                event_id, sent_at, body_hash, kind, reference, provider_id, amount_cents, currency, $9
+         FROM unnest($1::text[], $2::timestamptz[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[],
+                     $8::text[]) WITH ORDINALITY
+              AS given (event_id, sent_at, body_hash, kind, reference, provider_id, amount_cents, currency, place)
+         ORDER BY event_id, place
+         ON CONFLICT (event_id) DO NOTHING
+         RETURNING event_id",
+        &ids,
+        &callbacks.iter().map(|callback| callback.sent_at).collect::<Vec<_>>(),
+        &callbacks.iter().map(|callback| callback.body_hash).collect::<Vec<_>>(),
+        &callbacks.iter().map(|callback| callback.kind.as_str().to_owned()).collect::<Vec<_>>(),
+        &callbacks.iter().map(|callback| callback.reference.clone()).collect::<Vec<_>>(),
+        &callbacks.iter().map(|callback| callback.provider_id.clone()).collect::<Vec<_>>(),
+        &callbacks.iter().map(|callback| callback.amount.get()).collect::<Vec<_>>(),
+        &callbacks.iter().map(|callback| callback.currency.clone()).collect::<Vec<_>>(),
+        gateway,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    if inserted.len() == callbacks.len() {
+        return Ok(vec![Insertion::Stored; callbacks.len()]);
+    }
+
+    let mut rows: HashMap<String, Row> = sqlx::query!(
+        "SELECT id, event_id, sent_at, body_hash FROM payment_callbacks WHERE event_id = ANY ($1)
+         ORDER BY id FOR NO KEY UPDATE",
+        &ids
+    )
+    .fetch_all(&mut *connection)
+    .await?
+    .into_iter()
+    .map(|row| (row.event_id, Row { id: row.id, sent_at: row.sent_at, body_hash: row.body_hash }))
+    .collect();
+    let mut inserted: std::collections::HashSet<String> = inserted.into_iter().collect();
+    let mut renewed = HashMap::new();
+    let insertions = callbacks
+        .iter()
+        .map(|callback| {
+            if inserted.remove(&callback.event_id) {
+                return Insertion::Stored;
+            }
+            match rows.get_mut(&callback.event_id) {
+                Some(row) if row.body_hash != callback.body_hash => Insertion::IdReused,
+                Some(row) if row.sent_at < callback.sent_at => {
+                    row.sent_at = callback.sent_at;
+                    renewed.insert(row.id, row.sent_at);
+                    Insertion::Known
+                }
+                // Without a row it was deleted at this moment; whoever does that wants to see it no more.
+                Some(_) | None => Insertion::Replayed,
+            }
+        })
+        .collect();
+    let (ids, times): (Vec<i64>, Vec<DateTime<Utc>>) = renewed.into_iter().unzip();
+    if !ids.is_empty() {
+        sqlx::query!(
+            "UPDATE payment_callbacks SET sent_at = renewed.sent_at
+             FROM unnest($1::bigint[], $2::timestamptz[]) AS renewed (id, sent_at)
+             WHERE payment_callbacks.id = renewed.id",
+            &ids,
+            &times
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(insertions)
+}
