@@ -13,4 +13,5 @@ pub mod intake;
 pub mod output;
 pub mod patience;
 pub mod progress;
+pub mod signature;
 pub mod stack;

@@ -76,6 +76,18 @@ impl OrderStatus {
 }
 
 vocabulary! {
+    /// What the holder of a token may do over HTTP. Each role may do what those before it may.
+    ApiRole {
+        /// Look.
+        Viewer = "viewer",
+        /// Add orders and refunds, steer what runs.
+        Operator = "operator",
+        /// Everything.
+        Admin = "admin",
+    }
+}
+
+vocabulary! {
     /// Why an order failed, in order of precedence: the first that applies is recorded.
     FailureReason {
         /// The customer is not in the catalogue.

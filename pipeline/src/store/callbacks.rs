@@ -1,7 +1,8 @@
 //! What payment providers told us, as it came.
 
+use std::collections::{HashMap, HashSet};
+
 use chrono::{DateTime, Utc};
-use rustc_hash::FxHashSet;
 use sqlx::PgConnection;
 
 use super::Error;
@@ -16,16 +17,23 @@ use crate::{
 pub enum Insertion {
     /// It is new, and stored.
     Stored,
-    /// The sender sent it again, signed later: known.
+    /// It was known, and was signed anew since: its sender tells us again. Only the time of that is noted.
     Known,
-    /// The same message as before, with the same or an older time: a replay.
+    /// It was known, and was signed no later: somebody sends again what he recorded. Nothing is changed.
     Replayed,
-    /// Another message under an id that is taken.
+    /// Another callback has this id. Nothing is changed.
     IdReused,
 }
 
-/// Stores callbacks, each id once; what came of each, in their order. An id that stands in `callbacks` twice is compared
-/// with its first.
+/// The row that a callback finds.
+struct Row {
+    id: i64,
+    sent_at: DateTime<Utc>,
+    body_hash: i64,
+}
+
+/// Inserts the callbacks that are new, and notes the time of those that were signed again; what became of each. The
+/// same id may be there several times: the first one counts.
 ///
 /// # Errors
 /// As any statement.
@@ -34,67 +42,79 @@ pub async fn insert_callbacks(
     callbacks: &[Callback],
     gateway: &str,
 ) -> Result<Vec<Insertion>, Error> {
-    let ids: Vec<&str> = callbacks.iter().map(|callback| callback.event_id.as_str()).collect();
-    let sent: Vec<DateTime<Utc>> = callbacks.iter().map(|callback| callback.sent_at).collect();
-    let hashes: Vec<i64> = callbacks.iter().map(|callback| callback.body_hash).collect();
-    let kinds: Vec<&str> = callbacks.iter().map(|callback| callback.kind.as_str()).collect();
-    let references: Vec<&str> = callbacks.iter().map(|callback| callback.reference.as_str()).collect();
-    let provider_ids: Vec<&str> = callbacks.iter().map(|callback| callback.provider_id.as_str()).collect();
-    let amounts: Vec<i64> = callbacks.iter().map(|callback| callback.amount.get()).collect();
-    let currencies: Vec<&str> = callbacks.iter().map(|callback| callback.currency.as_str()).collect();
-    let stored = sqlx::query_scalar!(
-        "INSERT INTO payment_callbacks (event_id, sent_at, body_hash, kind, reference, provider_id, amount_cents,
-                                        currency, gateway)
-         SELECT DISTINCT ON (event_id) event_id, sent_at, hash, kind, reference, provider_id, amount, currency, $9
+    let ids: Vec<String> = callbacks.iter().map(|callback| callback.event_id.clone()).collect();
+    // In the order of their ids: two batches with the same ones wait for each other in one direction.
+    let inserted = sqlx::query_scalar!(
+        "INSERT INTO payment_callbacks
+                (event_id, sent_at, body_hash, kind, reference, provider_id, amount_cents, currency, gateway)
+         SELECT DISTINCT ON (event_id)
+                event_id, sent_at, body_hash, kind, reference, provider_id, amount_cents, currency, $9
          FROM unnest($1::text[], $2::timestamptz[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[],
                      $8::text[]) WITH ORDINALITY
-              AS new (event_id, sent_at, hash, kind, reference, provider_id, amount, currency, n)
-         ORDER BY event_id, n
+              AS given (event_id, sent_at, body_hash, kind, reference, provider_id, amount_cents, currency, place)
+         ORDER BY event_id, place
          ON CONFLICT (event_id) DO NOTHING
          RETURNING event_id",
-        &ids as &[&str],
-        &sent,
-        &hashes,
-        &kinds as &[&str],
-        &references as &[&str],
-        &provider_ids as &[&str],
-        &amounts,
-        &currencies as &[&str],
+        &ids,
+        &callbacks.iter().map(|callback| callback.sent_at).collect::<Vec<_>>(),
+        &callbacks.iter().map(|callback| callback.body_hash).collect::<Vec<_>>(),
+        &callbacks.iter().map(|callback| callback.kind.as_str().to_owned()).collect::<Vec<_>>(),
+        &callbacks.iter().map(|callback| callback.reference.clone()).collect::<Vec<_>>(),
+        &callbacks.iter().map(|callback| callback.provider_id.clone()).collect::<Vec<_>>(),
+        &callbacks.iter().map(|callback| callback.amount.get()).collect::<Vec<_>>(),
+        &callbacks.iter().map(|callback| callback.currency.clone()).collect::<Vec<_>>(),
         gateway,
     )
     .fetch_all(&mut *connection)
     .await?;
     failpoint::hit::<Error>("insert_callbacks")?;
-    let mut stored: FxHashSet<String> = stored.into_iter().collect();
-    let mut insertions = Vec::with_capacity(callbacks.len());
-    for callback in callbacks {
-        insertions.push(match stored.remove(&callback.event_id) {
-            true => Insertion::Stored,
-            false => repeat(connection, callback).await?,
-        });
+    if inserted.len() == callbacks.len() {
+        return Ok(vec![Insertion::Stored; callbacks.len()]);
+    }
+
+    let mut rows: HashMap<String, Row> = sqlx::query!(
+        "SELECT id, event_id, sent_at, body_hash FROM payment_callbacks WHERE event_id = ANY ($1)
+         ORDER BY id FOR NO KEY UPDATE",
+        &ids
+    )
+    .fetch_all(&mut *connection)
+    .await?
+    .into_iter()
+    .map(|row| (row.event_id, Row { id: row.id, sent_at: row.sent_at, body_hash: row.body_hash }))
+    .collect();
+    let mut inserted: HashSet<String> = inserted.into_iter().collect();
+    let mut renewed = HashMap::new();
+    let insertions = callbacks
+        .iter()
+        .map(|callback| {
+            if inserted.remove(&callback.event_id) {
+                return Insertion::Stored;
+            }
+            match rows.get_mut(&callback.event_id) {
+                Some(row) if row.body_hash != callback.body_hash => Insertion::IdReused,
+                Some(row) if row.sent_at < callback.sent_at => {
+                    row.sent_at = callback.sent_at;
+                    renewed.insert(row.id, row.sent_at);
+                    Insertion::Known
+                }
+                // Without a row it was deleted at this moment; whoever does that wants to see it no more.
+                Some(_) | None => Insertion::Replayed,
+            }
+        })
+        .collect();
+    let (ids, times): (Vec<i64>, Vec<DateTime<Utc>>) = renewed.into_iter().unzip();
+    if !ids.is_empty() {
+        sqlx::query!(
+            "UPDATE payment_callbacks SET sent_at = renewed.sent_at
+             FROM unnest($1::bigint[], $2::timestamptz[]) AS renewed (id, sent_at)
+             WHERE payment_callbacks.id = renewed.id",
+            &ids,
+            &times
+        )
+        .execute(&mut *connection)
+        .await?;
     }
     Ok(insertions)
-}
-
-/// What a callback is whose id is known. A later time can only come from who holds the secret: it is remembered, so that
-/// this message cannot be replayed either.
-async fn repeat(connection: &mut PgConnection, callback: &Callback) -> Result<Insertion, Error> {
-    let moved = sqlx::query!(
-        "UPDATE payment_callbacks SET sent_at = $2 WHERE event_id = $1 AND body_hash = $3 AND sent_at < $2",
-        callback.event_id,
-        callback.sent_at,
-        callback.body_hash,
-    )
-    .execute(&mut *connection)
-    .await?;
-    if moved.rows_affected() == 1 {
-        return Ok(Insertion::Known);
-    }
-    let known = sqlx::query_scalar!("SELECT body_hash FROM payment_callbacks WHERE event_id = $1", callback.event_id);
-    Ok(match known.fetch_optional(connection).await? {
-        Some(hash) if hash != callback.body_hash => Insertion::IdReused,
-        _ => Insertion::Replayed,
-    })
 }
 
 /// A callback that waits to be applied.

@@ -8,11 +8,15 @@ use std::{
 
 use sqlx::{
     ConnectOptions, PgPool, Postgres, Transaction,
+    migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
 use super::Error;
 use crate::failpoint;
+
+/// The schema, step by step.
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// A pool of connections to one database. Clones share it.
 #[derive(Debug, Clone)]
@@ -100,7 +104,17 @@ impl Store {
     /// # Errors
     /// When Postgres cannot be reached, or a migration fails.
     pub async fn migrate(&self) -> Result<(), Error> {
-        Ok(sqlx::migrate!("../migrations").run(&self.pool()).await?)
+        Ok(MIGRATIONS.run(&self.pool()).await?)
+    }
+
+    /// Whether every migration of this version has been applied.
+    ///
+    /// # Errors
+    /// When Postgres cannot be reached or the schema is missing.
+    pub async fn is_schema_current(&self) -> Result<bool, Error> {
+        let applied: Vec<i64> =
+            sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(&self.pool()).await?;
+        Ok(MIGRATIONS.iter().all(|migration| applied.contains(&migration.version)))
     }
 
     /// How many partitions this installation has.

@@ -10,15 +10,19 @@ mod catalogue;
 mod connection;
 mod error;
 mod events;
+mod idempotency;
+mod import_views;
 mod imports;
 mod orders;
 mod parked;
 mod payments;
 mod reconciliations;
+mod refund_views;
 mod refunds;
 mod reservations;
 mod settlements;
 mod stock;
+mod tokens;
 
 pub use audit::{EXAMPLES_MAX, OpenOrder, SqlCheck, SqlFinding, begin_snapshot, open_orders, sql_checks};
 pub use callbacks::{
@@ -33,6 +37,10 @@ pub use events::{
     BoardEvent, CustomerRevenue, DayFigures, NewEvent, PiecesSold, append_events, board_events_after, customer_revenue,
     day_figures, last_event_seq, pieces_sold, pieces_sold_between, try_become_relay,
 };
+pub use idempotency::{
+    Claim, KeptAnswer, RequestKey, claim_request_key, delete_old_request_keys, keep_answer, release_request_key,
+};
+pub use import_views::{ImportView, list_imports};
 pub use imports::{ImportOutcome, KnownOrder, known_orders, note_import_status, start_import};
 pub use orders::{
     EventRow, Latency, OrderDetail, OrderFilter, OrderLine, OrderSummary, PaymentRow, RefundRow, StateCount,
@@ -47,6 +55,7 @@ pub use reconciliations::{
     Reconciliation, StrandedOrder, note_reconciliation, now, oldest_open_order, orders_in_turn, parked_before,
     reconciliations, try_become_reconciler,
 };
+pub use refund_views::{RefundView, find_refund};
 pub use refunds::{
     KnownRefund, LockedRefund, NewRefund, PendingRefund, RefundEnd, RefundTimes, RefundableOrder, WaitingRefund,
     add_refunded, claim_due_refunds, claim_waiting_refunds, end_refunds, insert_automatic_refunds,
@@ -56,3 +65,4 @@ pub use refunds::{
 pub use reservations::{ExistingOrder, NewOrders, draw_order_ids, insert_orders, known_customers, orders_by_code};
 pub use settlements::{SettleableOrder, lock_orders_in_id_order, mark_settled, release_held_stock};
 pub use stock::{add_reserved, lock_products_in_id_order};
+pub use tokens::{ApiToken, has_tokens, insert_token, revoke_token, tokens, use_token};

@@ -2,7 +2,7 @@
 
 use redis::{Pipeline, Value, aio::MultiplexedConnection};
 
-use super::{Error, Redis, reply};
+use super::{Error, Fields, Redis, reply};
 use crate::{
     message::{BODY, EntryId, IMPORT, OrderRef},
     topology::StageName,
@@ -47,6 +47,33 @@ impl Publisher {
 }
 
 impl Redis {
+    /// Adds messages with these fields for `stage`, in one round trip; their ids. After an error any number of them may
+    /// have been added.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached, or is full.
+    pub async fn publish(
+        &self,
+        connection: &mut MultiplexedConnection,
+        partition: u16,
+        stage: StageName,
+        messages: &[Fields],
+    ) -> Result<Vec<EntryId>, Error> {
+        let stream = self.keys().stream(partition, stage);
+        let mut pipeline = Pipeline::with_capacity(messages.len());
+        for fields in messages {
+            let command = pipeline.cmd("XADD").arg(&stream).arg("*");
+            for (name, value) in fields {
+                command.arg(name.as_slice()).arg(value.as_slice());
+            }
+        }
+        if messages.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<Value> = pipeline.query_async(connection).await?;
+        ids.iter().map(|id| reply::id("XADD", id)).collect()
+    }
+
     /// Adds messages for `stage`, in one round trip. After an error any number of them may have been added: adding them
     /// again is harmless.
     ///

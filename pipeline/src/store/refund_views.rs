@@ -1,0 +1,67 @@
+//! Looking at refunds.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::PgPool;
+
+use super::Error;
+use crate::domain::Cents;
+
+/// A refund as whoever asked for it sees it.
+#[derive(Debug, Clone, Serialize)]
+pub struct RefundView {
+    /// The key by which it was asked for.
+    pub key: String,
+    /// Of which order; there may be none of this code.
+    pub order_code: String,
+    /// How much; null while a request for the whole rest waits for its order.
+    pub amount: Option<Cents>,
+    /// Where it stands.
+    pub status: String,
+    /// Why it was refused or failed.
+    pub refusal: Option<String>,
+    /// Why it was asked for.
+    pub reason: Option<String>,
+    /// Whether the pieces were to come back.
+    pub restock: bool,
+    /// Whether it brought them back.
+    pub restocked: bool,
+    /// Whether nobody asked for it: the money came when the order had failed.
+    pub automatic: bool,
+    /// When it was asked for.
+    pub created_at: DateTime<Utc>,
+    /// When it came to its end.
+    pub settled_at: Option<DateTime<Utc>>,
+    /// Fingerprint of the request.
+    #[serde(skip)]
+    pub request_hash: i64,
+}
+
+/// The refund with this key.
+///
+/// # Errors
+/// As any statement.
+pub async fn find_refund(pool: &PgPool, key: &str) -> Result<Option<RefundView>, Error> {
+    let row = sqlx::query!(
+        "SELECT key, order_code, coalesce(amount_cents, asked_cents) AS amount_cents, status, refusal, reason, restock,
+                restocked, automatic, created_at, settled_at, request_hash
+         FROM refunds WHERE key = $1",
+        key
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|row| RefundView {
+        key: row.key,
+        order_code: row.order_code,
+        amount: row.amount_cents.map(Cents::new),
+        status: row.status,
+        refusal: row.refusal,
+        reason: row.reason,
+        restock: row.restock,
+        restocked: row.restocked,
+        automatic: row.automatic,
+        created_at: row.created_at,
+        settled_at: row.settled_at,
+        request_hash: row.request_hash,
+    }))
+}
