@@ -10,6 +10,7 @@ mod connection;
 mod error;
 mod events;
 mod imports;
+mod notifications;
 mod orders;
 mod parked;
 mod payments;
@@ -29,6 +30,12 @@ pub use events::{
     day_figures, last_event_seq, pieces_sold, pieces_sold_between, try_become_relay,
 };
 pub use imports::{ImportOutcome, KnownOrder, known_orders, note_import_status, start_import};
+pub use notifications::{
+    DueNotification, NextTry, NotificationFilter, NotificationRow, enqueue_notifications, events_without_notifications,
+    has_untried_notifications, installation, list_notifications, mark_notification_failed, mark_notifications_sent,
+    next_due_notification, release_notifications, requeue_dead_notifications, take_due_notifications,
+    try_become_notifier,
+};
 pub use orders::{
     EventRow, Latency, OrderDetail, OrderFilter, OrderLine, OrderSummary, PaymentRow, RefundRow, StateCount,
     find_order, import_latency, list_orders, state_counts,
