@@ -1,6 +1,7 @@
 //! The command line: every flag with its default and its variable.
 
 pub mod dead;
+pub mod notify;
 pub mod operate;
 mod span;
 
@@ -79,6 +80,8 @@ pub enum Command {
         #[command(subcommand)]
         what: dead::DeadCommand,
     },
+    /// List who was told of what happened to orders, or have what could not be delivered tried again
+    Notifications(notify::NotificationsArgs),
     /// Prove from SQL and Redis that the books balance
     Audit,
     /// Bring the database schema up to this version
@@ -158,11 +161,11 @@ pub struct PaymentArgs {
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Only these, separated by commas: stages, `relay` (carries events to KPIs and leaderboards), `reconciler` (repairs
-    /// what Redis lost)
+    /// what Redis lost), `notifier` (tells customers and programs)
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "reservation,payment,settlement,relay,reconciler",
+        default_value = "reservation,payment,settlement,relay,reconciler,notifier",
         value_name = "STAGES"
     )]
     pub stages: Vec<Role>,
@@ -209,10 +212,13 @@ pub struct WorkerArgs {
     /// The gateway
     #[command(flatten)]
     pub payment: PaymentArgs,
+    /// Notifications
+    #[command(flatten)]
+    pub notify: notify::NotifyArgs,
 }
 
 impl WorkerArgs {
-    /// The defaults of the flags, with this gateway.
+    /// The defaults of the flags, with this gateway and without notifications.
     pub fn with(payment: &PaymentArgs) -> Self {
         Self {
             workers: 1,
@@ -223,6 +229,7 @@ impl WorkerArgs {
             reconcile_every: 5,
             drain_deadline: 20,
             payment: payment.clone(),
+            notify: notify::NotifyArgs::none(),
         }
     }
 }
@@ -240,12 +247,14 @@ pub enum Role {
     Relay,
     /// New messages for orders whose message is lost.
     Reconciler,
+    /// Customers and programs are told what happened.
+    Notifier,
 }
 
 impl Role {
     /// Everything that there is to run.
     pub const ALL: &'static [Self] =
-        &[Self::Reservation, Self::Payment, Self::Settlement, Self::Relay, Self::Reconciler];
+        &[Self::Reservation, Self::Payment, Self::Settlement, Self::Relay, Self::Reconciler, Self::Notifier];
 
     /// The stage, if it is one.
     pub fn stage(self) -> Option<StageName> {
@@ -253,7 +262,7 @@ impl Role {
             Self::Reservation => Some(StageName::Reservation),
             Self::Payment => Some(StageName::Payment),
             Self::Settlement => Some(StageName::Settlement),
-            Self::Relay | Self::Reconciler => None,
+            Self::Relay | Self::Reconciler | Self::Notifier => None,
         }
     }
 }
