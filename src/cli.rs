@@ -1,6 +1,7 @@
 //! The command line: every flag with its default and its variable.
 
 pub mod dead;
+pub mod notify;
 pub mod operate;
 mod span;
 
@@ -79,6 +80,8 @@ pub enum Command {
         #[command(subcommand)]
         what: dead::DeadCommand,
     },
+    /// List who was told of what happened to orders, or have what could not be delivered tried again
+    Notifications(notify::NotificationsArgs),
     /// Prove from SQL and Redis that the books balance
     Audit,
     /// Bring the database schema up to this version
@@ -164,11 +167,11 @@ pub struct PaymentArgs {
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Only these, separated by commas: stages, `relay` (carries events to KPIs and leaderboards), `collector` (sees to
-    /// money that is owed), `reconciler` (repairs what Redis lost)
+    /// money that is owed), `reconciler` (repairs what Redis lost), `notifier` (tells customers and programs)
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "reservation,payment,settlement,refund,callback,relay,collector,reconciler",
+        default_value = "reservation,payment,settlement,refund,callback,relay,collector,reconciler,notifier",
         value_name = "STAGES"
     )]
     pub stages: Vec<Role>,
@@ -215,10 +218,13 @@ pub struct WorkerArgs {
     /// The gateway
     #[command(flatten)]
     pub payment: PaymentArgs,
+    /// Notifications
+    #[command(flatten)]
+    pub notify: notify::NotifyArgs,
 }
 
 impl WorkerArgs {
-    /// The defaults of the flags, with this gateway.
+    /// The defaults of the flags, with this gateway and without notifications.
     pub fn with(payment: &PaymentArgs) -> Self {
         Self {
             workers: 1,
@@ -229,6 +235,7 @@ impl WorkerArgs {
             reconcile_every: 5,
             drain_deadline: 20,
             payment: payment.clone(),
+            notify: notify::NotifyArgs::none(),
         }
     }
 }
@@ -252,6 +259,8 @@ pub enum Role {
     Collector,
     /// New messages for orders whose message is lost.
     Reconciler,
+    /// Customers and programs are told what happened.
+    Notifier,
 }
 
 impl Role {
@@ -265,6 +274,7 @@ impl Role {
         Self::Relay,
         Self::Collector,
         Self::Reconciler,
+        Self::Notifier,
     ];
 
     /// The stage, if it is one.
@@ -275,7 +285,7 @@ impl Role {
             Self::Settlement => Some(StageName::Settlement),
             Self::Refund => Some(StageName::Refund),
             Self::Callback => Some(StageName::Callback),
-            Self::Relay | Self::Collector | Self::Reconciler => None,
+            Self::Relay | Self::Collector | Self::Reconciler | Self::Notifier => None,
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod exit;
 pub mod generate;
 pub mod import;
 pub mod intake;
+pub mod notify;
 pub mod output;
 pub mod patience;
 pub mod progress;

@@ -7,6 +7,7 @@ mod dev;
 mod figures;
 mod generate;
 mod import;
+mod notifications;
 mod orders;
 mod pause;
 mod reconcile;
@@ -68,6 +69,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Pause(args) => pause::pause(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Resume(args) => pause::resume(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Reconcile(args) => reconcile::run(&Backends::open(&globals).await?, &args, &globals).await,
+        Command::Notifications(args) => notifications::run(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Dead { what } => dead::run(&Backends::open(&globals).await?, what, &globals).await,
         Command::Audit => audit::run(&Backends::open(&globals).await?, &globals).await,
         Command::Import(args) => import::run(&globals, &args).await,

@@ -20,6 +20,7 @@ use crate::{
     cli::{PaymentArgs, Role, RunArgs, WorkerArgs},
     config::Globals,
     exit::{Exit, Refusal},
+    notify::{Channels, NotifySecrets, Notifying},
     output,
     patience::ServerError,
 };
@@ -30,6 +31,7 @@ const DRAIN_POLL: Duration = Duration::from_millis(100);
 pub(super) async fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<Exit> {
     let shutdown = shutdown_on_signal()?;
     simulator(&args.workers.payment)?;
+    Channels::new(&args.workers.notify, &NotifySecrets::from_env()?)?;
     let backends = Backends::open(globals).await?;
     // Containers start in any order. What is wrong for good still ends the command at once.
     let crew = loop {
@@ -74,6 +76,7 @@ pub(super) struct Crew {
     stages: Vec<StageName>,
     relay: bool,
     collector: bool,
+    notifier: Option<Notifying>,
     drain_deadline: Duration,
 }
 
@@ -112,6 +115,10 @@ impl Crew {
         };
         let reports = backends.store(WorkerSettings::Report, 2)?;
         let workers = Workers::start(&config, (&store, &reports), &redis, shutdown).await?;
+        let notifier = match roles.contains(&Role::Notifier) {
+            true => Notifying::start(backends, &args.notify, shutdown).await?,
+            false => None,
+        };
         let names: Vec<&str> = stages.iter().map(|stage| stage.as_str()).collect();
         info!(stages = names.join(","), relay, "running");
         Ok(Self {
@@ -121,6 +128,7 @@ impl Crew {
             stages,
             relay,
             collector,
+            notifier,
             drain_deadline: Duration::from_secs(args.drain_deadline),
         })
     }
@@ -169,9 +177,14 @@ impl Crew {
             let mut postgres = self.store.pool().acquire().await.map_err(store::Error::from)?;
             let last = store::last_event_seq(&mut postgres).await?;
             let cursor = Board::new(self.redis.keys().clone()).cursor(connection).await?;
-            return Ok(cursor.unwrap_or(0) == last);
+            if cursor.unwrap_or(0) != last {
+                return Ok(false);
+            }
         }
-        Ok(true)
+        match &self.notifier {
+            Some(notifier) => Ok(notifier.is_done().await?),
+            None => Ok(true),
+        }
     }
 
     /// What each stage has done.
@@ -181,7 +194,16 @@ impl Crew {
 
     /// Stops the workers; whether their batches came to an end in time.
     pub(super) async fn stop(self) -> bool {
-        let in_time = self.workers.stop(self.drain_deadline).await;
+        let stopped = async {
+            let notified = async {
+                match self.notifier {
+                    Some(notifier) => notifier.stop(self.drain_deadline).await,
+                    None => true,
+                }
+            };
+            tokio::join!(self.workers.stop(self.drain_deadline), notified)
+        };
+        let in_time = stopped.await == (true, true);
         if in_time {
             info!("stopped");
             self.store.close().await;

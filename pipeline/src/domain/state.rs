@@ -214,3 +214,27 @@ vocabulary! {
         RefundRefused = "refund_refused",
     }
 }
+
+vocabulary! {
+    /// A way of telling somebody of an event.
+    NotificationChannel {
+        /// A line in the log.
+        Log = "log",
+        /// A mail to the customer.
+        Mail = "mail",
+        /// A signed request to a program of the shop's.
+        Webhook = "webhook",
+    }
+}
+
+vocabulary! {
+    /// Where a notification stands.
+    NotificationStatus {
+        /// Not delivered; tried until it is.
+        Pending = "pending",
+        /// The other side has taken it. Final.
+        Sent = "sent",
+        /// Refused for good, or too often; an operator may have it tried again.
+        Dead = "dead",
+    }
+}

@@ -13,6 +13,7 @@ mod events;
 mod idempotency;
 mod import_views;
 mod imports;
+mod notifications;
 mod orders;
 mod parked;
 mod payments;
@@ -42,6 +43,12 @@ pub use idempotency::{
 };
 pub use import_views::{ImportView, list_imports};
 pub use imports::{ImportOutcome, KnownOrder, known_orders, note_import_status, start_import};
+pub use notifications::{
+    DueNotification, NextTry, NotificationFilter, NotificationRow, enqueue_notifications, events_without_notifications,
+    has_untried_notifications, installation, list_notifications, mark_notification_failed, mark_notifications_sent,
+    next_due_notification, release_notifications, requeue_dead_notifications, take_due_notifications,
+    try_become_notifier,
+};
 pub use orders::{
     EventRow, Latency, OrderDetail, OrderFilter, OrderLine, OrderSummary, PaymentRow, RefundRow, StateCount,
     find_order, import_latency, list_orders, state_counts,

@@ -3,6 +3,7 @@
 mod connection;
 mod consumer;
 mod dead_letters;
+mod events;
 mod inspect;
 mod letter;
 mod pause;
@@ -16,6 +17,7 @@ pub use redis::aio::MultiplexedConnection as Connection;
 pub use connection::{Error, Redis, SafetyProblem};
 pub use consumer::{Consumer, Delivery, HandOff, HandOffCounts, Taken, Whose};
 pub use dead_letters::{DEAD_LETTERS_MAX, DeadLetterReasons, Direction, LetterWalk, Replay, Replayed};
+pub use events::{EventsReader, NOTIFICATION_GROUP};
 pub use inspect::{ConsumerState, GroupState, StreamState};
 pub use letter::{DeadLetter, Fields, LetterId, REPLAYED_FROM, REPLAYS, ReplayMark, Unreplayable};
 pub use pause::Pause;
