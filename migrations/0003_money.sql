@@ -71,6 +71,7 @@ ALTER TABLE refunds ADD CONSTRAINT refunds_restocked_on_success CHECK (NOT resto
 CREATE UNIQUE INDEX refunds_restocked_once ON refunds (order_id) WHERE restocked;
 -- Late money goes back once.
 CREATE UNIQUE INDEX refunds_automatic_once ON refunds (order_id) WHERE automatic;
+CREATE INDEX refunds_order_code ON refunds (order_code);
 CREATE INDEX refunds_check_at ON refunds (check_at) WHERE check_at IS NOT NULL;
 
 -- What providers told us, as it came: stored before they are thanked, applied by the collector.

@@ -3,6 +3,7 @@
 pub mod dead;
 pub mod notify;
 pub mod operate;
+pub mod refund;
 mod span;
 
 use std::path::PathBuf;
@@ -62,6 +63,10 @@ pub enum Command {
     },
     /// List orders, newest first
     Orders(OrdersArgs),
+    /// Give money back: a part of an order's payment, or all that is left
+    Refund(refund::RefundArgs),
+    /// List refunds, newest first
+    Refunds(refund::RefundsArgs),
     /// Show revenue, orders and refunds of a day or a range of days
     Kpi(KpiArgs),
     /// Show the best customers or products

@@ -16,8 +16,7 @@ use pipeline::{
 };
 
 /// The stages of an order and of a refund.
-const STAGES: [StageName; 4] =
-    [StageName::Reservation, StageName::Payment, StageName::Settlement, StageName::Refund];
+const STAGES: [StageName; 4] = [StageName::Reservation, StageName::Payment, StageName::Settlement, StageName::Refund];
 
 /// What an order of [`paid`] costs, in cents.
 const TOTAL: i64 = 10_001;
@@ -139,8 +138,7 @@ async fn the_same_key_a_hundred_times_is_one_refund_with_one_answer() {
 async fn three_thirds_of_an_uneven_amount_sum_to_it_exactly() {
     let stack = paid(1).await;
     let desk = stack.payments(1.0);
-    let thirds =
-        [request("1", "A-0", Some("33.34")), request("2", "A-0", Some("33.34")), request("3", "A-0", None)];
+    let thirds = [request("1", "A-0", Some("33.34")), request("2", "A-0", Some("33.34")), request("3", "A-0", None)];
     for third in &thirds {
         assert!(matches!(desk.refund(&[(third, None)]).await.expect("Postgres")[0], Granting::Granted(_)));
     }
@@ -148,10 +146,11 @@ async fn three_thirds_of_an_uneven_amount_sum_to_it_exactly() {
     assert_eq!(rest, [Granting::Refused(Refusal::NothingLeft)]);
     let cent = desk.refund(&[(&request("5", "A-0", Some("0.01")), None)]).await.expect("Postgres");
     assert_eq!(cent, [Granting::Refused(Refusal::ExceedsPaid)]);
-    let amounts: Vec<i64> = sqlx::query_scalar("SELECT amount_cents FROM refunds WHERE status = 'succeeded' ORDER BY key")
-        .fetch_all(&stack.reports.pool())
-        .await
-        .expect("refunds");
+    let amounts: Vec<i64> =
+        sqlx::query_scalar("SELECT amount_cents FROM refunds WHERE status = 'succeeded' ORDER BY key")
+            .fetch_all(&stack.reports.pool())
+            .await
+            .expect("refunds");
     assert_eq!(amounts, [3_334, 3_334, 3_333]);
     stack.run(&[]).await;
     stack.books_balance().await;
@@ -161,26 +160,17 @@ async fn three_thirds_of_an_uneven_amount_sum_to_it_exactly() {
 async fn a_refund_that_overtakes_its_order_waits_for_it_and_not_for_ever() {
     let stack = Stack::get().await;
     stack.seed(3, &[100, 0]).await;
-    publish(
-        &stack,
-        &[request("early", "A", None), request("hopeless", "B", None), request("nobody", "NEVER", None)],
-    )
-    .await;
+    publish(&stack, &[request("early", "A", None), request("hopeless", "B", None), request("nobody", "NEVER", None)])
+        .await;
     let short = PaymentLimits { refund_wait: Duration::from_secs(3), ..PaymentLimits::default() };
     let workers = stack.start(&PipelineConfig { payments: short, ..config(&stack, 1.0, &STAGES) }).await;
-    eventually("the refunds wait", async || {
-        ends(&stack).await.values().filter(|end| *end == "waiting").count() == 3
-    })
-    .await;
+    eventually("the refunds wait", async || ends(&stack).await.values().filter(|end| *end == "waiting").count() == 3)
+        .await;
     stack.publish(&[order("A", 1, &[(1, 1, 700)]), order("B", 1, &[(2, 1, 700)])]).await;
     eventually("all have their answer", async || ends(&stack).await.values().all(|end| end != "waiting")).await;
     stack.drained(&STAGES).await;
     assert!(workers.stop(Duration::from_secs(30)).await);
-    let expected = [
-        ("early", "succeeded"),
-        ("hopeless", "refused order_failed"),
-        ("nobody", "refused unknown_order"),
-    ];
+    let expected = [("early", "succeeded"), ("hopeless", "refused order_failed"), ("nobody", "refused unknown_order")];
     assert_eq!(ends(&stack).await, expected.map(|(key, end)| (key.to_owned(), end.to_owned())).into_iter().collect());
     stack.books_balance().await;
 }
@@ -193,8 +183,7 @@ async fn an_order_that_never_settles_keeps_no_refund_waiting() {
     stack.run(&[StageName::Reservation]).await;
     publish(&stack, &[request("r", "A", None)]).await;
     let short = PaymentLimits { refund_wait: Duration::from_secs(1), ..PaymentLimits::default() };
-    let workers =
-        stack.start(&PipelineConfig { payments: short, ..config(&stack, 1.0, &[StageName::Refund]) }).await;
+    let workers = stack.start(&PipelineConfig { payments: short, ..config(&stack, 1.0, &[StageName::Refund]) }).await;
     eventually("it is refused", async || ends(&stack).await.get("r").is_some_and(|end| end == "refused not_settled"))
         .await;
     assert!(workers.stop(Duration::from_secs(30)).await);
@@ -214,7 +203,8 @@ async fn pieces_come_back_once_and_figures_follow_by_the_day_of_the_order() {
     publish(&stack, &[restock("1", "0.01").expect("valid"), restock("2", "50.00").expect("valid")]).await;
     run(&stack, 1.0, &STAGES).await;
 
-    let stock = async |product: i64| stack.value::<i64>(&format!("SELECT stock FROM products WHERE id = {product}")).await;
+    let stock =
+        async |product: i64| stack.value::<i64>(&format!("SELECT stock FROM products WHERE id = {product}")).await;
     assert_eq!((stock(1).await, stock(2).await), (99_998, 99_999));
     let restocked: Vec<String> = sqlx::query_scalar("SELECT key FROM refunds WHERE restocked")
         .fetch_all(&stack.reports.pool())
@@ -279,10 +269,8 @@ async fn money_of_an_order_that_was_given_up_meanwhile_goes_back() {
         )
         .await;
     let workers = stack.start(&config(&stack, 1.0, &STAGES)).await;
-    eventually("the money went back", async || {
-        ends(&stack).await.get("auto:A").is_some_and(|end| end == "succeeded")
-    })
-    .await;
+    eventually("the money went back", async || ends(&stack).await.get("auto:A").is_some_and(|end| end == "succeeded"))
+        .await;
     stack.drained(&STAGES).await;
     assert!(workers.stop(Duration::from_secs(30)).await);
     assert_eq!(stack.value::<String>("SELECT status FROM payments").await, "late");

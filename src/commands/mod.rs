@@ -11,6 +11,7 @@ mod notifications;
 mod orders;
 mod pause;
 mod reconcile;
+mod refund;
 mod run;
 mod status;
 
@@ -63,6 +64,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Load { what } => catalogue::load(&globals, &what).await,
         Command::Order { code } => orders::show(&Backends::open(&globals).await?, &code, &globals).await,
         Command::Orders(args) => orders::list(&Backends::open(&globals).await?, &args, &globals).await,
+        Command::Refund(args) => refund::refund(&Backends::open(&globals).await?, &args, &globals).await,
+        Command::Refunds(args) => refund::list(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Kpi(args) => figures::kpi(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Leaderboard(args) => figures::leaderboard(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Status => status::run(&Backends::open(&globals).await?, &globals).await,

@@ -112,6 +112,9 @@ fn timeline(detail: &OrderDetail) -> Vec<Moment> {
             moments.push(moment(settled, format!("{of} {}{why}{stock}", refund.status)));
         }
     }
+    moments.extend(detail.callbacks.iter().map(|callback| {
+        moment(callback.received_at, format!("the provider told {}: {}", callback.kind, callback.outcome))
+    }));
     moments.extend(detail.events.iter().map(|event| {
         let reason = match (&order.failure_reason, event.kind.as_str()) {
             (Some(reason), "failed") => format!(": {reason}"),

@@ -110,7 +110,7 @@ impl Crew {
                 ..Limits::default()
             },
             collector,
-            gateways: Gateways::new(Arc::new(simulator(&args.payment)?)),
+            gateways: gateways(&args.payment)?,
             payments: payment_limits(&args.payment),
         };
         let reports = backends.store(WorkerSettings::Report, 2)?;
@@ -223,7 +223,7 @@ fn will_pass(error: &anyhow::Error) -> bool {
 }
 
 /// How long to wait for money, as the flags say.
-fn payment_limits(args: &PaymentArgs) -> PaymentLimits {
+pub(super) fn payment_limits(args: &PaymentArgs) -> PaymentLimits {
     PaymentLimits {
         payment_timeout: Duration::from_secs(args.payment_timeout),
         refund_wait: Duration::from_secs(args.refund_wait),
@@ -231,7 +231,12 @@ fn payment_limits(args: &PaymentArgs) -> PaymentLimits {
     }
 }
 
-/// The gateway that the flags describe.
+/// The gateways that the flags describe.
+pub(super) fn gateways(args: &PaymentArgs) -> anyhow::Result<Gateways> {
+    Ok(Gateways::new(Arc::new(simulator(args)?)))
+}
+
+/// The simulated gateway that the flags describe.
 pub(super) fn simulator(args: &PaymentArgs) -> anyhow::Result<Simulator> {
     Simulator::new(args.success_rate, Duration::from_millis(args.payment_latency_ms))
         .map_err(|error| Refusal::new(Exit::Usage, format!("--success-rate: {error}")).into())

@@ -62,7 +62,7 @@ pub use reconciliations::{
     Reconciliation, StrandedOrder, note_reconciliation, now, oldest_open_order, orders_in_turn, parked_before,
     reconciliations, try_become_reconciler,
 };
-pub use refund_views::{RefundView, find_refund};
+pub use refund_views::{RefundFilter, RefundView, find_refund, list_refunds};
 pub use refunds::{
     KnownRefund, LockedRefund, NewRefund, PendingRefund, RefundEnd, RefundTimes, RefundableOrder, WaitingRefund,
     add_refunded, claim_due_refunds, claim_waiting_refunds, end_refunds, insert_automatic_refunds,

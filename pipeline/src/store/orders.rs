@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgPool;
 
-use super::Error;
+use super::{CallbackRow, Error, callbacks_of};
 use crate::domain::{Cents, FailureReason, OrderStatus};
 
 /// One order in a list.
@@ -97,6 +97,8 @@ pub struct OrderDetail {
     pub payments: Vec<PaymentRow>,
     /// Its refunds in sequence.
     pub refunds: Vec<RefundRow>,
+    /// What payment providers told about it and its refunds, in sequence.
+    pub callbacks: Vec<CallbackRow>,
     /// The events that it caused, in sequence.
     pub events: Vec<EventRow>,
 }
@@ -222,10 +224,10 @@ pub async fn find_order(pool: &PgPool, code: &str) -> Result<Option<OrderDetail>
         provider_id: payment.provider_id,
     })
     .collect();
-    let refunds = sqlx::query!(
+    let refunds: Vec<RefundRow> = sqlx::query!(
         "SELECT key, amount_cents, status, reason, refusal, restocked, automatic, created_at, settled_at
-         FROM refunds WHERE order_id = $1 ORDER BY created_at, key",
-        row.id
+         FROM refunds WHERE order_code = $1 ORDER BY created_at, key",
+        code
     )
     .fetch_all(pool)
     .await?
@@ -242,6 +244,8 @@ pub async fn find_order(pool: &PgPool, code: &str) -> Result<Option<OrderDetail>
         settled_at: refund.settled_at,
     })
     .collect();
+    let references: Vec<&str> = std::iter::once(code).chain(refunds.iter().map(|refund| refund.key.as_str())).collect();
+    let callbacks = callbacks_of(&mut *pool.acquire().await?, &references).await?;
     let events =
         sqlx::query!("SELECT seq, kind, amount_cents, at FROM events WHERE order_id = $1 ORDER BY seq", row.id)
             .fetch_all(pool)
@@ -272,6 +276,7 @@ pub async fn find_order(pool: &PgPool, code: &str) -> Result<Option<OrderDetail>
         lines,
         payments,
         refunds,
+        callbacks,
         events,
     }))
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use sqlx::PgPool;
 
 use super::Error;
-use crate::domain::Cents;
+use crate::domain::{Cents, RefundStatus};
 
 /// A refund as whoever asked for it sees it.
 #[derive(Debug, Clone, Serialize)]
@@ -64,4 +64,47 @@ pub async fn find_refund(pool: &PgPool, key: &str) -> Result<Option<RefundView>,
         settled_at: row.settled_at,
         request_hash: row.request_hash,
     }))
+}
+
+/// Which refunds to list.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RefundFilter<'a> {
+    /// Only those of this order.
+    pub order_code: Option<&'a str>,
+    /// Only those that stand here.
+    pub status: Option<RefundStatus>,
+}
+
+/// Refunds, newest first.
+///
+/// # Errors
+/// As any statement.
+pub async fn list_refunds(pool: &PgPool, filter: RefundFilter<'_>, limit: i64) -> Result<Vec<RefundView>, Error> {
+    let refunds = sqlx::query!(
+        "SELECT key, order_code, coalesce(amount_cents, asked_cents) AS amount_cents, status, refusal, reason, restock,
+                restocked, automatic, created_at, settled_at, request_hash
+         FROM refunds
+         WHERE ($1::text IS NULL OR order_code = $1) AND ($2::text IS NULL OR status = $2)
+         ORDER BY created_at DESC, key LIMIT $3",
+        filter.order_code,
+        filter.status.map(RefundStatus::as_str),
+        limit,
+    )
+    .map(|row| RefundView {
+        key: row.key,
+        order_code: row.order_code,
+        amount: row.amount_cents.map(Cents::new),
+        status: row.status,
+        refusal: row.refusal,
+        reason: row.reason,
+        restock: row.restock,
+        restocked: row.restocked,
+        automatic: row.automatic,
+        created_at: row.created_at,
+        settled_at: row.settled_at,
+        request_hash: row.request_hash,
+    })
+    .fetch_all(pool)
+    .await?;
+    Ok(refunds)
 }
