@@ -284,7 +284,7 @@ async fn an_installation_that_is_upgraded_does_not_tell_of_its_past() {
     // As the migration does where there are events already.
     program.stack.sql("UPDATE notification_watermark SET last_seq = (SELECT last_seq FROM event_counter)").await;
     order_pieces(&program, &codes("NEW", 3)).await;
-    let run = program.run(&["run", "--until-drained"]).await.exits(0);
+    let run = with_env(&program, &[], &["run", "--until-drained"]).end().await.exits(0);
     assert_eq!(run.stderr.matches("kind=completed").count(), 3, "{}", run.stderr);
     assert_eq!(count(&program, "channel = 'log' AND status = 'sent'").await, 3);
 }
@@ -298,16 +298,15 @@ async fn a_channel_that_lacks_something_is_refused_at_the_start_and_secrets_are_
     let plain = ("ORDERSTREAM_SMTP_URL", "smtp://shop:verysecret@mail.example.com");
     let secret = ("ORDERSTREAM_NOTIFY_SECRET", "whsec_verysecret");
     let hook = ["--notify", "webhook", "--notify-webhook", "https://example.com/hook"];
-    let cases: [(&[(&str, &str)], &[&str], &str); 7] = [
-        (&[], &["--notify", "mail"], "ORDERSTREAM_SMTP_URL"),
+    for (env, args, told) in [
+        (&[][..], &["--notify", "mail"][..], "ORDERSTREAM_SMTP_URL"),
         (&[plain], &["--notify", "mail"], "unencrypted"),
         (&[url], &["--notify", "mail", "--templates", &folder], "--templates"),
         (&[], &["--notify", "webhook"], "--notify-webhook"),
         (&[], &hook, "ORDERSTREAM_NOTIFY_SECRET"),
         (&[secret], &hook, "ORDERSTREAM_NOTIFY_SECRET"),
         (&[], &["--notify", "pigeon"], "pigeon"),
-    ];
-    for (env, args, told) in cases {
+    ] {
         let done = with_env(&program, env, &[&["run"], args].concat()).end().await.exits(2);
         assert!(done.stderr.contains(told) && !done.stderr.contains("verysecret"), "{}", done.stderr);
     }

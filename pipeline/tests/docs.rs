@@ -26,6 +26,8 @@ fn every_word_of_the_domain_is_in_states_and_no_other() {
     assert_eq!(first_words(STATES, "## Payment states"), words(&payments));
     let kinds: Vec<&str> = EventKind::ALL.iter().map(|word| word.as_str()).collect();
     assert_eq!(first_words(STATES, "## Event kinds"), words(&kinds));
+    let notifications: Vec<&str> = pipeline::domain::NotificationStatus::ALL.iter().map(|word| word.as_str()).collect();
+    assert_eq!(first_words(STATES, "## Notification states"), words(&notifications));
 }
 
 #[test]
