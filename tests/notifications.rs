@@ -93,7 +93,7 @@ async fn customers_get_one_readable_mail_for_each_event_and_what_they_are_called
         .await;
     mailing(&program, &server, &["--until-drained"]).end().await.exits(0);
     refund(&program, "TO-UNICODE").await;
-    let run = mailing(&program, &server, &["--until-drained", "--notify-attempts-max", "2"]).end().await.exits(0);
+    let run = mailing(&program, &server, &["--until-drained"]).end().await.exits(0);
     assert!(!run.stderr.contains("victim"), "{}", run.stderr);
 
     let mails = server.mails().await;
