@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing to build and run: a C compiler, redis-server, PostgreSQL's server programs. Says what it
-# does and asks for nothing. The servers are not started: the program starts private ones where it needs them.
+# Installs what is missing to build, run and test: a C compiler, redis-server, PostgreSQL's server programs, and for the
+# tests Python, Node.js and openssl. Says what it does and asks for nothing. The servers are not started: the program starts private ones where it needs them.
 set -euo pipefail
 
 missing=()
@@ -9,12 +9,17 @@ command -v redis-server >/dev/null || missing+=(redis-server)
 if ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
     missing+=(postgresql)
 fi
+if ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
+    missing+=(python3 python3-venv)
+fi
+command -v node >/dev/null || missing+=(nodejs)
+command -v openssl >/dev/null || missing+=(openssl)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 by_hand() {
     echo "error: $1" >&2
     echo "Install these and run the same command again: ${missing[*]}" >&2
-    echo "(programs needed: cc, redis-server, and PostgreSQL 15 or later with initdb, pg_ctl and postgres)" >&2
+    echo "(programs needed: cc, redis-server, PostgreSQL 15 or later with initdb, pg_ctl and postgres, python3 with venv, node, openssl)" >&2
     exit 1
 }
 

@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 unset DATABASE_URL REDIS_URL DATABASE_URL_FILE REDIS_URL_FILE
 
+scripts/python.sh
 cargo build --workspace --all-targets --features failpoints
 folder=$(mktemp -d "${TMPDIR:-/tmp}/orderstream-test.XXXXXX")
 chmod 755 "$folder"

@@ -35,6 +35,8 @@ fn every_word_of_the_domain_is_in_states_and_no_other() {
     assert_eq!(first_words(STATES, "## Refusals"), words(&refusals));
     let outcomes: Vec<&str> = CallbackOutcome::ALL.iter().map(|word| word.as_str()).collect();
     assert_eq!(first_words(STATES, "## Callbacks"), words(&outcomes));
+    let notifications: Vec<&str> = pipeline::domain::NotificationStatus::ALL.iter().map(|word| word.as_str()).collect();
+    assert_eq!(first_words(STATES, "## Notification states"), words(&notifications));
 }
 
 #[test]

@@ -25,8 +25,8 @@ pub struct NotifyArgs {
     /// Refusals after which a notification is dead; a server that is away does not count
     #[arg(long, default_value_t = 12, env = "ORDERSTREAM_NOTIFY_ATTEMPTS_MAX", hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=50))]
     pub notify_attempts_max: u8,
-    /// Seconds that a mail server or a webhook may take for one notification
-    #[arg(long, default_value_t = 20, env = "ORDERSTREAM_NOTIFY_TIMEOUT", hide_env_values = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=300))]
+    /// Seconds that a mail server or a webhook may take for one notification; below --drain-deadline, a stop waits for it
+    #[arg(long, default_value_t = 15, env = "ORDERSTREAM_NOTIFY_TIMEOUT", hide_env_values = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=300))]
     pub notify_timeout: u64,
     /// Mails, and webhooks, that are on their way at once
     #[arg(long, default_value_t = 8, env = "ORDERSTREAM_NOTIFY_CONCURRENCY", hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -42,7 +42,7 @@ impl NotifyArgs {
             templates: None,
             notify_webhook: None,
             notify_attempts_max: 12,
-            notify_timeout: 20,
+            notify_timeout: 15,
             notify_concurrency: 8,
         }
     }

@@ -124,8 +124,9 @@ fn authority(url: &str) -> &str {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_password_is_sent_unencrypted_to_this_machine_only() {
+    // A pool of connections has a task that tends it.
+    #[tokio::test]
+    async fn a_password_is_sent_unencrypted_to_this_machine_only() {
         let usable = |url: &str| {
             let from = "shop@example.com".parse().expect("an address");
             Mail::new(url, from, Templates::new(None).expect("templates"), 1, Duration::from_secs(1)).is_ok()

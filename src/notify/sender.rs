@@ -128,15 +128,20 @@ impl Sender {
             return self.write_lines(&due).await.map(|()| Round::Full);
         }
         let tries = stream::iter(due).map(|due| self.try_one(due, stop)).buffer_unordered(self.bounds.concurrency);
-        let absences: Vec<String> = tries.filter_map(async |absence| absence).collect().await;
-        self.away.store(!absences.is_empty(), Ordering::Release);
-        Ok(match absences.first() {
-            Some(error) => Round::Away(receiver.goes_on(error)),
-            None => {
-                receiver.is_over();
-                Round::Full
-            }
-        })
+        let met: Vec<Meeting> = tries.collect().await;
+        let absence = met.iter().find_map(|met| match met {
+            Meeting::Absent(error) => Some(error),
+            Meeting::Met | Meeting::Unneeded => None,
+        });
+        if let Some(error) = absence {
+            self.away.store(true, Ordering::Release);
+            return Ok(Round::Away(receiver.goes_on(error)));
+        }
+        if met.contains(&Meeting::Met) {
+            self.away.store(false, Ordering::Release);
+            receiver.is_over();
+        }
+        Ok(Round::Full)
     }
 
     async fn write_lines(&self, due: &[DueNotification]) -> Result<(), store::Error> {
@@ -148,8 +153,8 @@ impl Sender {
         store::mark_notifications_sent(&self.store.pool(), &ids).await
     }
 
-    /// Tries one and writes down what came of it; what was said when nobody was there.
-    async fn try_one(&self, due: DueNotification, stop: &Shutdown) -> Option<String> {
+    /// Tries one and writes down what came of it.
+    async fn try_one(&self, due: DueNotification, stop: &Shutdown) -> Meeting {
         let notice = Notice::new(&self.installation, &due);
         let delivery = self.courier.deliver(&notice, due.customer_email.as_deref());
         let delivered = tokio::time::timeout(self.bounds.timeout, delivery).await.unwrap_or_else(|_| {
@@ -174,8 +179,9 @@ impl Sender {
         }
         self.write_down(due.id, next, error, stop).await;
         match delivered {
-            Err(Failure::Away(error)) => Some(error),
-            _ => None,
+            Ok(()) | Err(Failure::Refused(_)) => Meeting::Met,
+            Err(Failure::Hopeless(_)) => Meeting::Unneeded,
+            Err(Failure::Away(error)) => Meeting::Absent(error),
         }
     }
 
@@ -200,6 +206,15 @@ impl Sender {
             }
         }
     }
+}
+
+/// Whether somebody was there to take a notification.
+#[derive(Debug, PartialEq, Eq)]
+enum Meeting {
+    Met,
+    /// Perhaps nobody was asked: the address alone may have been hopeless.
+    Unneeded,
+    Absent(String),
 }
 
 enum Round {

@@ -59,7 +59,7 @@ async fn take(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes)
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (id, now) = (header("webhook-id"), chrono::Utc::now().timestamp());
     let (timestamp, signature) = (header("webhook-timestamp"), header("webhook-signature"));
-    if verify(&[receiver.secret.clone()], id, timestamp, signature, &body, now).is_err() {
+    if verify(std::slice::from_ref(&receiver.secret), id, timestamp, signature, &body, now).is_err() {
         return StatusCode::UNAUTHORIZED.into_response();
     }
     let body: Value = serde_json::from_slice(&body).expect("JSON");
