@@ -2,6 +2,7 @@
 
 pub mod dead;
 pub mod operate;
+pub mod payment;
 mod span;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use pipeline::{
     topology::StageName,
 };
 
+use self::payment::PaymentArgs;
 use crate::config::Globals;
 
 const EXAMPLES: &str = "\
@@ -135,23 +137,6 @@ pub struct ImportArgs {
     /// How the workers run that a local stack brings along
     #[command(flatten)]
     pub payment: PaymentArgs,
-}
-
-/// The simulated gateway.
-#[derive(Debug, Clone, Args)]
-pub struct PaymentArgs {
-    /// Share of payments that the simulated gateway approves, from 0 to 1
-    #[arg(long, default_value_t = 0.9, env = "ORDERSTREAM_SUCCESS_RATE", hide_env_values = true)]
-    pub success_rate: f64,
-    /// How long the simulated gateway takes for a batch, in milliseconds
-    #[arg(
-        long,
-        default_value_t = 0,
-        env = "ORDERSTREAM_PAYMENT_LATENCY_MS",
-        hide_env_values = true,
-        value_name = "MS"
-    )]
-    pub payment_latency_ms: u64,
 }
 
 /// `orderstream run`

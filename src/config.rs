@@ -59,6 +59,14 @@ fn half(given: &str, missing: &str) -> anyhow::Error {
     Refusal::new(Exit::Usage, message).into()
 }
 
+/// The key that the payment provider knows us by.
+///
+/// # Errors
+/// When its file cannot be read.
+pub fn gateway_key() -> anyhow::Result<Option<String>> {
+    secret("ORDERSTREAM_GATEWAY_KEY")
+}
+
 /// A value from the variable `name`, or from the file that `name_FILE` names.
 fn secret(name: &str) -> anyhow::Result<Option<String>> {
     let value = env::var(name).ok().filter(|value| !value.is_empty());

@@ -1,9 +1,8 @@
 //! `orderstream run`: the workers and the relay.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use pipeline::{
-    gateway::{Gateways, Simulator},
     relay::Board,
     runner::{CountersSnapshot, Limits, PipelineConfig, Workers},
     shutdown::Shutdown,
@@ -16,9 +15,10 @@ use tracing::{info, warn};
 use super::shutdown_on_signal;
 use crate::{
     backends::Backends,
-    cli::{PaymentArgs, Role, RunArgs, WorkerArgs},
+    cli::{Role, RunArgs, WorkerArgs},
     config::Globals,
-    exit::{Exit, Refusal},
+    exit::Exit,
+    gateway::gateways,
     output,
     patience::ServerError,
 };
@@ -28,7 +28,8 @@ const DRAIN_POLL: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<Exit> {
     let shutdown = shutdown_on_signal()?;
-    simulator(&args.workers.payment)?;
+    // Wrong configuration is said before anything is waited for.
+    gateways(&args.workers.payment)?;
     let backends = Backends::open(globals).await?;
     // Containers start in any order. What is wrong for good still ends the command at once.
     let crew = loop {
@@ -104,7 +105,7 @@ impl Crew {
                 processing_max: Duration::from_secs(args.processing_limit),
                 ..Limits::default()
             },
-            gateways: Gateways::new(Arc::new(simulator(&args.payment)?)),
+            gateways: gateways(&args.payment)?,
         };
         let reports = backends.store(WorkerSettings::Report, 2)?;
         let workers = Workers::start(&config, (&store, &reports), &redis, shutdown).await?;
@@ -180,10 +181,4 @@ impl Crew {
 fn will_pass(error: &anyhow::Error) -> bool {
     error.downcast_ref::<store::Error>().is_some_and(store::Error::is_transient)
         || error.downcast_ref::<streams::Error>().is_some_and(streams::Error::is_transient)
-}
-
-/// The gateway that the flags describe.
-pub(super) fn simulator(args: &PaymentArgs) -> anyhow::Result<Simulator> {
-    Simulator::new(args.success_rate, Duration::from_millis(args.payment_latency_ms))
-        .map_err(|error| Refusal::new(Exit::Usage, format!("--success-rate: {error}")).into())
 }
