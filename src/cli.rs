@@ -1,6 +1,7 @@
 //! The command line: every flag with its default and its variable.
 
 pub mod dead;
+pub mod gateway;
 pub mod operate;
 pub mod payment;
 mod span;
@@ -82,7 +83,9 @@ pub enum Command {
         what: dead::DeadCommand,
     },
     /// Prove from SQL and Redis that the books balance
-    Audit,
+    Audit(operate::AuditArgs),
+    /// Run a payment provider to try the pipeline with: its own ledger, and whatever can go wrong
+    Gateway(gateway::GatewayArgs),
     /// Bring the database schema up to this version
     Migrate,
     /// Fill the catalogue with made-up products and customers

@@ -14,5 +14,6 @@ pub mod intake;
 pub mod output;
 pub mod patience;
 pub mod progress;
+pub mod provider;
 pub mod signature;
 pub mod stack;

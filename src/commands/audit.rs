@@ -10,7 +10,11 @@ use crate::{
     output::{self, text_line, thousands},
 };
 
-pub(super) async fn run(backends: &Backends, globals: &Globals) -> Result<Exit> {
+pub(super) async fn run(
+    backends: &Backends,
+    _args: &crate::cli::operate::AuditArgs,
+    globals: &Globals,
+) -> Result<Exit> {
     let store = backends.store(WorkerSettings::Report, 2)?;
     let report = audit::run(&store, &backends.redis()?).await?;
     let exit = if report.is_clean() { Exit::Done } else { Exit::Difference };

@@ -5,6 +5,7 @@ mod catalogue;
 mod dead;
 mod dev;
 mod figures;
+mod gateway;
 mod generate;
 mod import;
 mod orders;
@@ -34,7 +35,7 @@ use crate::{
 /// Whatever made the command fail; [`crate::exit::report`] turns it into a message and an exit code.
 pub fn run(cli: Cli) -> anyhow::Result<Exit> {
     let level = match cli.command {
-        Command::Run(_) | Command::Dev(_) if !cli.globals.quiet => "info",
+        Command::Run(_) | Command::Dev(_) | Command::Gateway(_) if !cli.globals.quiet => "info",
         _ => "warn",
     };
     // What sqlx has to say of lost connections, the workers say once.
@@ -69,7 +70,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Resume(args) => pause::resume(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Reconcile(args) => reconcile::run(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Dead { what } => dead::run(&Backends::open(&globals).await?, what, &globals).await,
-        Command::Audit => audit::run(&Backends::open(&globals).await?, &globals).await,
+        Command::Audit(args) => audit::run(&Backends::open(&globals).await?, &args, &globals).await,
+        Command::Gateway(args) => gateway::run(args).await,
         Command::Import(args) => import::run(&globals, &args).await,
         Command::Generate(args) => generate::run(&args, &globals),
     }
