@@ -10,6 +10,7 @@ mod connection;
 mod error;
 mod events;
 mod imports;
+mod ledger;
 mod orders;
 mod parked;
 mod payments;
@@ -29,6 +30,7 @@ pub use events::{
     day_figures, last_event_seq, pieces_sold, pieces_sold_between, try_become_relay,
 };
 pub use imports::{ImportOutcome, KnownOrder, known_orders, note_import_status, start_import};
+pub use ledger::{LedgerPayment, LedgerRefund, LedgerSnapshot};
 pub use orders::{
     EventRow, Latency, OrderDetail, OrderFilter, OrderLine, OrderSummary, PaymentRow, RefundRow, StateCount,
     find_order, import_latency, list_orders, state_counts,
