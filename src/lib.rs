@@ -17,3 +17,4 @@ pub mod progress;
 pub mod provider;
 pub mod signature;
 pub mod stack;
+pub mod tls;

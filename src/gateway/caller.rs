@@ -144,8 +144,6 @@ impl Caller {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        // Fails when a provider is installed already: then that one serves.
-        rustls::crypto::ring::default_provider().install_default().ok();
         let client = Client::builder()
             .default_headers(headers)
             .redirect(redirect::Policy::none())
@@ -233,7 +231,8 @@ impl Caller {
                 Err(error) => return Err(error.into()),
             };
             let delay = delays.next().unwrap_or(DELAY_MAX).max(asked_for.unwrap_or_default());
-            if Instant::now() + delay >= deadline {
+            // Not added up: what the provider asks for may be any number.
+            if delay >= deadline.saturating_duration_since(Instant::now()) {
                 return Err(failure);
             }
             sleep(delay).await;

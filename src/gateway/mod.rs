@@ -38,7 +38,7 @@ impl fmt::Debug for HttpGateway {
 }
 
 impl HttpGateway {
-    /// A client of the provider. Nothing is called yet.
+    /// A client of the provider. Nothing is called yet. [`crate::tls::install`] comes before.
     ///
     /// # Errors
     /// When the key cannot stand in a header, or the system has no way to check certificates.

@@ -43,8 +43,6 @@ pub(super) struct Sender {
 
 impl Sender {
     pub(super) fn new(target: CallbackTarget) -> anyhow::Result<Self> {
-        // Fails when a provider of cryptography is installed already: then that one serves.
-        rustls::crypto::ring::default_provider().install_default().ok();
         let client = Client::builder()
             .redirect(redirect::Policy::none())
             .no_proxy()

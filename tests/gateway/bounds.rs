@@ -88,13 +88,16 @@ async fn a_busy_provider_is_asked_again_and_one_that_is_not_there_given_up_in_ti
         assert_eq!(server.requests.load(Ordering::SeqCst), 5);
     }
     // Who asks for more time than there is gets it another time.
-    let server = Raw::serve(async |_: Seen, connection| {
-        send(connection, &response("429 Too Many Requests", "retry-after: 3600\r\n", "")).await;
-    })
-    .await;
-    let answers = client(&server.url, |_| {}).charge(&[charge("ORD-1")]).await;
-    assert!(matches!(&answers[0], ChargeAnswer::Unknown(why) if why.contains("429")), "{answers:?}");
-    assert_eq!(server.requests.load(Ordering::SeqCst), 1);
+    for seconds in [3600, u64::MAX] {
+        let server = Raw::serve(move |_: Seen, connection| async move {
+            let header = format!("retry-after: {seconds}\r\n");
+            send(connection, &response("429 Too Many Requests", &header, "")).await;
+        })
+        .await;
+        let answers = client(&server.url, |_| {}).charge(&[charge("ORD-1")]).await;
+        assert!(matches!(&answers[0], ChargeAnswer::Unknown(why) if why.contains("429")), "{answers:?}");
+        assert_eq!(server.requests.load(Ordering::SeqCst), 1);
+    }
 
     let port = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
     let client = client(&format!("http://{port}"), |settings| settings.timeout = Duration::from_secs(1));

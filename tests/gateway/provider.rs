@@ -1,6 +1,6 @@
 //! `orderstream gateway` as a process, and a client of it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fs::File, time::Duration};
 
 use orderstream::gateway::{HttpGateway, Settings};
 use pipeline::{
@@ -29,6 +29,7 @@ pub(crate) struct Provider {
 impl Provider {
     /// An empty folder.
     pub(crate) fn idle() -> Self {
+        orderstream::tls::install();
         Self { local: Local::new(), url: String::new(), process: None }
     }
 
@@ -50,7 +51,8 @@ impl Provider {
         let args = [&["gateway", "--ledger", "ledger.ndjson", "--listen", &listen], args].concat();
         let mut command = self.local.command(&args);
         command.env("ORDERSTREAM_GATEWAY_KEY", KEY).envs(variables.iter().copied());
-        let mut process = command.stderr(std::process::Stdio::inherit()).spawn().expect("the program starts");
+        let log = File::create(self.local.path("gateway.log")).expect("a file in the test's folder");
+        let mut process = command.stderr(log).spawn().expect("the program starts");
         let mut lines = BufReader::new(process.stdout.take().expect("a pipe")).lines();
         let url = lines.next_line().await.expect("text");
         self.url = url.unwrap_or_else(|| panic!("`orderstream {}` does not start", args.join(" ")));
@@ -92,8 +94,7 @@ impl Provider {
 
 /// A client of any server.
 pub(crate) fn client(url: &str, set: impl FnOnce(&mut Settings)) -> HttpGateway {
-    // The client installs it as well; here it serves those that the tests use themselves.
-    rustls::crypto::ring::default_provider().install_default().ok();
+    orderstream::tls::install();
     let mut settings = Settings {
         url: Url::parse(url).expect("a URL"),
         key: Some(KEY.to_owned()),

@@ -52,8 +52,6 @@ impl LedgerLines {
     pub(super) fn new(mut url: Url, key: Option<String>) -> anyhow::Result<Self> {
         let path = format!("{}/ledger", url.path().trim_end_matches('/'));
         url.set_path(&path);
-        // Fails when a provider of cryptography is installed already: then that one serves.
-        rustls::crypto::ring::default_provider().install_default().ok();
         let client = Client::builder()
             .redirect(redirect::Policy::none())
             .connect_timeout(SILENCE_MAX)
