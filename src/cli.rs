@@ -1,8 +1,10 @@
 //! The command line: every flag with its default and its variable.
 
 pub mod dead;
+pub mod gateway;
 pub mod notify;
 pub mod operate;
+pub mod payment;
 pub mod refund;
 mod span;
 
@@ -16,6 +18,7 @@ use pipeline::{
     topology::StageName,
 };
 
+use self::payment::PaymentArgs;
 use crate::config::Globals;
 
 const EXAMPLES: &str = "\
@@ -88,7 +91,9 @@ pub enum Command {
     /// List who was told of what happened to orders, or have what could not be delivered tried again
     Notifications(notify::NotificationsArgs),
     /// Prove from SQL and Redis that the books balance
-    Audit,
+    Audit(operate::AuditArgs),
+    /// Run a payment provider to try the pipeline with: its own ledger, and whatever can go wrong
+    Gateway(gateway::GatewayArgs),
     /// Bring the database schema up to this version
     Migrate,
     /// Fill the catalogue with made-up products and customers
@@ -143,29 +148,6 @@ pub struct ImportArgs {
     /// How the workers run that a local stack brings along
     #[command(flatten)]
     pub payment: PaymentArgs,
-}
-
-/// The simulated gateway.
-#[derive(Debug, Clone, Args)]
-pub struct PaymentArgs {
-    /// Share of payments that the simulated gateway approves, from 0 to 1
-    #[arg(long, default_value_t = 0.9, env = "ORDERSTREAM_SUCCESS_RATE", hide_env_values = true)]
-    pub success_rate: f64,
-    /// How long the simulated gateway takes for a batch, in milliseconds
-    #[arg(
-        long,
-        default_value_t = 0,
-        env = "ORDERSTREAM_PAYMENT_LATENCY_MS",
-        hide_env_values = true,
-        value_name = "MS"
-    )]
-    pub payment_latency_ms: u64,
-    /// Seconds after which a payment without an answer expires, and its order fails; money that comes later goes back
-    #[arg(long, default_value_t = 600, env = "ORDERSTREAM_PAYMENT_TIMEOUT", hide_env_values = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=604_800))]
-    pub payment_timeout: u64,
-    /// Seconds that a refund may wait for its order to reach its end
-    #[arg(long, default_value_t = 900, env = "ORDERSTREAM_REFUND_WAIT", hide_env_values = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=604_800))]
-    pub refund_wait: u64,
 }
 
 /// `orderstream run`

@@ -5,7 +5,10 @@ use std::{env, fs, path::PathBuf};
 use anyhow::Context;
 use clap::Args;
 
-use crate::exit::{Exit, Refusal};
+use crate::{
+    exit::{Exit, Refusal},
+    signature::Secret,
+};
 
 /// What every command may be told.
 #[derive(Debug, Clone, Args)]
@@ -57,6 +60,27 @@ pub fn servers_from_env() -> anyhow::Result<Option<Servers>> {
 fn half(given: &str, missing: &str) -> anyhow::Error {
     let message = format!("{given} is set but {missing} is not: set both, or neither to use the local stack");
     Refusal::new(Exit::Usage, message).into()
+}
+
+/// The key that the payment provider knows us by.
+///
+/// # Errors
+/// When its file cannot be read.
+pub fn gateway_key() -> anyhow::Result<Option<String>> {
+    secret("ORDERSTREAM_GATEWAY_KEY")
+}
+
+/// What callbacks are signed by; several while it is changed, the newest first, separated by blanks.
+///
+/// # Errors
+/// When one of them is no secret, or their file cannot be read.
+pub fn webhook_secrets() -> anyhow::Result<Vec<Secret>> {
+    let secrets = secret("ORDERSTREAM_WEBHOOK_SECRET")?.unwrap_or_default();
+    let parse = |text| {
+        Secret::parse(text)
+            .map_err(|error| Refusal::new(Exit::Usage, format!("ORDERSTREAM_WEBHOOK_SECRET: {error}")).into())
+    };
+    secrets.split_whitespace().map(parse).collect()
 }
 
 /// A value from the variable `name`, or from the file that `name_FILE` names.

@@ -34,6 +34,20 @@ pub struct ResumeArgs {
     pub stages: Vec<StageName>,
 }
 
+/// `orderstream audit`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+  orderstream audit
+  orderstream audit --gateway http://127.0.0.1:9000      with a provider that shows its ledger, as orderstream gateway does")]
+pub struct AuditArgs {
+    /// Compare with the ledger of the payment provider at this base URL, one to one
+    #[arg(long, value_name = "URL")]
+    pub gateway: Option<String>,
+    /// Accept a provider whose URL is plain http on another machine
+    #[arg(long, env = "ORDERSTREAM_ALLOW_PLAIN_GATEWAY", hide_env_values = true)]
+    pub allow_plain_gateway: bool,
+}
+
 /// `orderstream reconcile`
 #[derive(Debug, Args)]
 #[command(after_help = "\

@@ -3,7 +3,7 @@
 use clap::Args;
 use pipeline::domain::RefundStatus;
 
-use super::PaymentArgs;
+use super::payment::PaymentArgs;
 
 /// `orderstream refund`
 #[derive(Debug, Args)]

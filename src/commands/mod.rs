@@ -5,6 +5,7 @@ mod catalogue;
 mod dead;
 mod dev;
 mod figures;
+mod gateway;
 mod generate;
 mod import;
 mod notifications;
@@ -28,6 +29,7 @@ use crate::{
     backends::Backends,
     cli::{Cli, Command},
     exit::Exit,
+    tls,
 };
 
 /// Runs the command on a runtime of its own.
@@ -36,13 +38,14 @@ use crate::{
 /// Whatever made the command fail; [`crate::exit::report`] turns it into a message and an exit code.
 pub fn run(cli: Cli) -> anyhow::Result<Exit> {
     let level = match cli.command {
-        Command::Run(_) | Command::Dev(_) if !cli.globals.quiet => "info",
+        Command::Run(_) | Command::Dev(_) | Command::Gateway(_) if !cli.globals.quiet => "info",
         _ => "warn",
     };
     // What sqlx has to say of lost connections, the workers say once.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("{level},sqlx=error")));
     let ansi = io::IsTerminal::is_terminal(&io::stderr()) && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(ansi).with_target(false).init();
+    tls::install();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(dispatch(cli));
     // Without waiting for threads: one may read from a pipe that never sends more.
@@ -74,7 +77,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Reconcile(args) => reconcile::run(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Notifications(args) => notifications::run(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Dead { what } => dead::run(&Backends::open(&globals).await?, what, &globals).await,
-        Command::Audit => audit::run(&Backends::open(&globals).await?, &globals).await,
+        Command::Audit(args) => audit::run(&Backends::open(&globals).await?, &args, &globals).await,
+        Command::Gateway(args) => gateway::run(args).await,
         Command::Import(args) => import::run(&globals, &args).await,
         Command::Generate(args) => generate::run(&args, &globals),
     }

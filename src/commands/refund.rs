@@ -10,15 +10,13 @@ use pipeline::{
 };
 use serde::Serialize;
 
-use super::{
-    orders::time,
-    run::{gateways, payment_limits},
-};
+use super::orders::time;
 use crate::{
     backends::Backends,
     cli::refund::{RefundArgs, RefundsArgs},
     config::Globals,
     exit::{Exit, Refusal},
+    gateway::{gateways, payment_limits},
     output::{self, inert, money},
 };
 

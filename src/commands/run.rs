@@ -1,10 +1,8 @@
 //! `orderstream run`: the workers and the relay.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use pipeline::{
-    gateway::{Gateways, Simulator},
-    payments::PaymentLimits,
     relay::Board,
     runner::{CountersSnapshot, Limits, PipelineConfig, Workers},
     shutdown::Shutdown,
@@ -17,9 +15,10 @@ use tracing::{info, warn};
 use super::shutdown_on_signal;
 use crate::{
     backends::Backends,
-    cli::{PaymentArgs, Role, RunArgs, WorkerArgs},
+    cli::{Role, RunArgs, WorkerArgs},
     config::Globals,
-    exit::{Exit, Refusal},
+    exit::Exit,
+    gateway::{gateways, payment_limits},
     notify::{Channels, NotifySecrets, Notifying},
     output,
     patience::ServerError,
@@ -30,7 +29,8 @@ const DRAIN_POLL: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<Exit> {
     let shutdown = shutdown_on_signal()?;
-    simulator(&args.workers.payment)?;
+    // Wrong configuration is said before anything is waited for.
+    gateways(&args.workers.payment)?;
     Channels::new(&args.workers.notify, &NotifySecrets::from_env()?)?;
     let backends = Backends::open(globals).await?;
     // Containers start in any order. What is wrong for good still ends the command at once.
@@ -220,24 +220,4 @@ impl Crew {
 fn will_pass(error: &anyhow::Error) -> bool {
     error.downcast_ref::<store::Error>().is_some_and(store::Error::is_transient)
         || error.downcast_ref::<streams::Error>().is_some_and(streams::Error::is_transient)
-}
-
-/// How long to wait for money, as the flags say.
-pub(super) fn payment_limits(args: &PaymentArgs) -> PaymentLimits {
-    PaymentLimits {
-        payment_timeout: Duration::from_secs(args.payment_timeout),
-        refund_wait: Duration::from_secs(args.refund_wait),
-        ..PaymentLimits::default()
-    }
-}
-
-/// The gateways that the flags describe.
-pub(super) fn gateways(args: &PaymentArgs) -> anyhow::Result<Gateways> {
-    Ok(Gateways::new(Arc::new(simulator(args)?)))
-}
-
-/// The simulated gateway that the flags describe.
-pub(super) fn simulator(args: &PaymentArgs) -> anyhow::Result<Simulator> {
-    Simulator::new(args.success_rate, Duration::from_millis(args.payment_latency_ms))
-        .map_err(|error| Refusal::new(Exit::Usage, format!("--success-rate: {error}")).into())
 }

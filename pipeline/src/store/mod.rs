@@ -13,6 +13,7 @@ mod events;
 mod idempotency;
 mod import_views;
 mod imports;
+mod ledger;
 mod notifications;
 mod orders;
 mod parked;
@@ -43,6 +44,7 @@ pub use idempotency::{
 };
 pub use import_views::{ImportView, list_imports};
 pub use imports::{ImportOutcome, KnownOrder, known_orders, note_import_status, start_import};
+pub use ledger::{LedgerPayment, LedgerRefund, LedgerSnapshot};
 pub use notifications::{
     DueNotification, NextTry, NotificationFilter, NotificationRow, enqueue_notifications, events_without_notifications,
     has_untried_notifications, installation, list_notifications, mark_notification_failed, mark_notifications_sent,

@@ -1,18 +1,32 @@
 //! `orderstream audit`.
 
+mod ledger;
+mod lines;
+
 use anyhow::Result;
 use pipeline::{audit, store::WorkerSettings};
 
 use crate::{
     backends::Backends,
-    config::Globals,
+    cli::operate::AuditArgs,
+    config::{Globals, gateway_key},
     exit::Exit,
+    gateway::provider_url,
     output::{self, text_line, thousands},
 };
 
-pub(super) async fn run(backends: &Backends, globals: &Globals) -> Result<Exit> {
+use lines::LedgerLines;
+
+pub(super) async fn run(backends: &Backends, args: &AuditArgs, globals: &Globals) -> Result<Exit> {
     let store = backends.store(WorkerSettings::Report, 2)?;
-    let report = audit::run(&store, &backends.redis()?).await?;
+    let lines = match &args.gateway {
+        Some(url) => Some(LedgerLines::new(provider_url(url, args.allow_plain_gateway)?, gateway_key()?)?),
+        None => None,
+    };
+    let mut report = audit::run(&store, &backends.redis()?).await?;
+    if let Some(lines) = lines {
+        report.checks.extend(ledger::compare(&store, &lines).await?);
+    }
     let exit = if report.is_clean() { Exit::Done } else { Exit::Difference };
     if globals.json {
         output::json(&report)?;

@@ -1,0 +1,141 @@
+//! The payment provider over HTTP: the contract is docs/GATEWAY.md.
+//!
+//! [`HttpGateway`] turns a batch into calls, each of which ends within bounds of its own; [`caller`] makes a call,
+//! [`wire`] judges what came back. Whatever is not an answer to what was asked is [`ChargeAnswer::Unknown`], never a
+//! refusal: the money may have been taken.
+
+mod caller;
+mod select;
+mod wire;
+
+use std::fmt;
+
+use futures::future::{BoxFuture, join_all};
+use pipeline::gateway::{Charge, ChargeAnswer, Gateway, Return, ReturnAnswer};
+use sha2::{Digest, Sha256};
+
+pub use caller::{CallError, Settings};
+pub use select::{gateways, payment_limits, provider_url};
+
+use caller::Caller;
+use wire::{ChargeRequest, Expected, RefundRequest};
+
+/// The name that payments of the provider are stored under.
+pub const NAME: &str = "http";
+
+/// A payment provider that is reached over HTTP. Clones share connections and bounds.
+#[derive(Clone)]
+pub struct HttpGateway {
+    caller: Caller,
+    currency: String,
+}
+
+impl fmt::Debug for HttpGateway {
+    // Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpGateway").field("caller", &self.caller).field("currency", &self.currency).finish()
+    }
+}
+
+impl HttpGateway {
+    /// A client of the provider. Nothing is called yet. [`crate::tls::install`] comes before.
+    ///
+    /// # Errors
+    /// When the key cannot stand in a header, or the system has no way to check certificates.
+    pub fn new(settings: Settings, currency: &str) -> Result<Self, CallError> {
+        Ok(Self { caller: Caller::new(settings)?, currency: currency.to_owned() })
+    }
+
+    async fn ask_charge(&self, charge: &Charge) -> Result<ChargeAnswer, CallError> {
+        let amount = charge.amount.to_string();
+        let request = ChargeRequest { amount: &amount, currency: &self.currency, reference: &charge.reference };
+        let key = idempotency_key("charge", &charge.reference);
+        let reply = self.caller.post("charges", &key, &request).await?;
+        wire::charge_answer(&reply, &self.expected(&charge.reference, charge))
+    }
+
+    async fn find_charge(&self, charge: &Charge) -> Result<ChargeAnswer, CallError> {
+        let reply = self.caller.get("charges", &charge.reference).await?;
+        wire::found_charge(&reply, &self.expected(&charge.reference, charge))
+    }
+
+    async fn ask_return(&self, back: &Return) -> Result<ReturnAnswer, CallError> {
+        let amount = back.amount.to_string();
+        let request = RefundRequest {
+            charge: back.charge_id.as_deref(),
+            charge_reference: &back.charge_reference,
+            amount: &amount,
+            currency: &self.currency,
+            reference: &back.key,
+        };
+        let reply = self.caller.post("refunds", &idempotency_key("refund", &back.key), &request).await?;
+        wire::return_answer(&reply, &Expected::new(&back.key, back.amount, &self.currency))
+    }
+
+    async fn find_return(&self, back: &Return) -> Result<ReturnAnswer, CallError> {
+        let reply = self.caller.get("refunds", &back.key).await?;
+        wire::found_return(&reply, &Expected::new(&back.key, back.amount, &self.currency))
+    }
+
+    fn expected<'a>(&'a self, reference: &'a str, charge: &Charge) -> Expected<'a> {
+        Expected::new(reference, charge.amount, &self.currency)
+    }
+
+    /// What failed is not known, and the log says so.
+    fn known<T>(&self, answer: Result<T, CallError>, unknown: impl FnOnce(String) -> T) -> T {
+        answer.unwrap_or_else(|error| {
+            self.caller.complain(&error);
+            unknown(error.to_string())
+        })
+    }
+}
+
+/// `charge-` or `refund-`, and 32 hexadecimal digits of the reference's SHA-256: references may hold what no header may.
+fn idempotency_key(kind: &str, reference: &str) -> String {
+    let digest = Sha256::digest(reference.as_bytes());
+    let hex = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>();
+    format!("{kind}-{hex}")
+}
+
+impl Gateway for HttpGateway {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn is_pure(&self) -> bool {
+        false
+    }
+
+    fn charge<'a>(&'a self, charges: &'a [Charge]) -> BoxFuture<'a, Vec<ChargeAnswer>> {
+        let ask = async |charge| self.known(self.ask_charge(charge).await, ChargeAnswer::Unknown);
+        Box::pin(join_all(charges.iter().map(ask)))
+    }
+
+    fn find_charges<'a>(&'a self, charges: &'a [Charge]) -> BoxFuture<'a, Vec<ChargeAnswer>> {
+        let find = async |charge| self.known(self.find_charge(charge).await, ChargeAnswer::Unknown);
+        Box::pin(join_all(charges.iter().map(find)))
+    }
+
+    fn give_back<'a>(&'a self, returns: &'a [Return]) -> BoxFuture<'a, Vec<ReturnAnswer>> {
+        let ask = async |back| self.known(self.ask_return(back).await, ReturnAnswer::Unknown);
+        Box::pin(join_all(returns.iter().map(ask)))
+    }
+
+    fn find_returns<'a>(&'a self, returns: &'a [Return]) -> BoxFuture<'a, Vec<ReturnAnswer>> {
+        let find = async |back| self.known(self.find_return(back).await, ReturnAnswer::Unknown);
+        Box::pin(join_all(returns.iter().map(find)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_reference_has_the_same_key_and_every_key_can_stand_in_a_header() {
+        // Python: hashlib.sha256(b"ORD-1").hexdigest()[:32]
+        assert_eq!(idempotency_key("charge", "ORD-1"), "charge-f7f8bfa06d24d43c3bc4baf81eb32346");
+        assert_ne!(idempotency_key("charge", "A"), idempotency_key("charge", "B"));
+        assert!(idempotency_key("refund", "ключ 😀").is_ascii());
+    }
+}
