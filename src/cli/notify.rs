@@ -11,7 +11,7 @@ use pipeline::domain::{NotificationChannel, NotificationStatus};
 pub struct NotifyArgs {
     /// Channels of notifications, separated by commas: log, mail (needs ORDERSTREAM_SMTP_URL and --mail-from), webhook
     /// (needs --notify-webhook and ORDERSTREAM_NOTIFY_SECRET); none notifies nobody
-    #[arg(long, env = "ORDERSTREAM_NOTIFY", hide_env_values = true, value_name = "CHANNELS", value_delimiter = ',', default_value = "log", value_parser = parse_channel)]
+    #[arg(long, env = "ORDERSTREAM_NOTIFY", hide_env_values = true, value_name = "CHANNELS", value_delimiter = ',', default_value = "none", value_parser = parse_channel)]
     pub notify: Vec<Option<NotificationChannel>>,
     /// Who mails come from: shop@example.com, or 'Shop <shop@example.com>'
     #[arg(long, env = "ORDERSTREAM_MAIL_FROM", hide_env_values = true, value_name = "ADDRESS")]

@@ -59,6 +59,8 @@ pub async fn enqueue_notifications(store: &Store, channels: &[NotificationChanne
              SELECT e.seq, e.order_id, e.kind, channel
              FROM events e CROSS JOIN unnest($3::text[]) AS channel
              WHERE e.seq > $1 AND e.seq <= $2 AND e.kind <> 'refund_refused' AND e.order_id IS NOT NULL
+               -- Whoever switches notifications on tells nobody of what is long past.
+               AND e.at > now() - interval '1 day'
              ORDER BY e.seq
              ON CONFLICT (seq, channel) DO NOTHING",
             after,
