@@ -284,7 +284,7 @@ async fn an_installation_that_is_upgraded_does_not_tell_of_its_past() {
     // As the migration does where there are events already.
     program.stack.sql("UPDATE notification_watermark SET last_seq = (SELECT last_seq FROM event_counter)").await;
     order_pieces(&program, &codes("NEW", 3)).await;
-    let run = with_env(&program, &[], &["run", "--until-drained"]).end().await.exits(0);
+    let run = with_env(&program, &[], &["run", "--notify", "log", "--until-drained"]).end().await.exits(0);
     assert_eq!(run.stderr.matches("kind=completed").count(), 3, "{}", run.stderr);
     assert_eq!(count(&program, "channel = 'log' AND status = 'sent'").await, 3);
 }
