@@ -50,8 +50,8 @@ async fn serve(Seen { body, .. }: Seen, mut connection: TcpStream) {
         "closes-in-the-body" => response("200 OK", "", &good).replace("content-length: ", "content-length: 9"),
         "no-http" => "220 smtp.example.com ESMTP\r\n".to_owned(),
         "drips" => {
-            let mut drops = response("200 OK", "", &good).into_bytes().into_iter();
-            while let Some(drop) = drops.next() {
+            let drops = response("200 OK", "", &good).into_bytes().into_iter();
+            for drop in drops {
                 if connection.write_all(&[drop]).await.is_err() {
                     return;
                 }
