@@ -60,7 +60,7 @@ fn half(given: &str, missing: &str) -> anyhow::Error {
 }
 
 /// A value from the variable `name`, or from the file that `name_FILE` names.
-fn secret(name: &str) -> anyhow::Result<Option<String>> {
+pub(crate) fn secret(name: &str) -> anyhow::Result<Option<String>> {
     let value = env::var(name).ok().filter(|value| !value.is_empty());
     let file = env::var(format!("{name}_FILE")).ok().filter(|value| !value.is_empty());
     match (value, file) {

@@ -1,4 +1,4 @@
-//! The program `orderstream`: command line, configuration, import, local stack. The pipeline itself is the crate
+//! The program `orderstream`: command line, configuration, import, local stack, HTTP. The pipeline itself is the crate
 //! `pipeline`.
 
 pub mod backends;
@@ -8,6 +8,7 @@ pub mod config;
 mod decimal;
 pub mod exit;
 pub mod generate;
+pub mod http;
 pub mod import;
 pub mod intake;
 pub mod output;
