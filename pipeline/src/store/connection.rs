@@ -112,9 +112,8 @@ impl Store {
     /// # Errors
     /// When Postgres cannot be reached or the schema is missing.
     pub async fn is_schema_current(&self) -> Result<bool, Error> {
-        let applied: Vec<i64> = sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success")
-            .fetch_all(&self.pool())
-            .await?;
+        let applied: Vec<i64> =
+            sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(&self.pool()).await?;
         Ok(MIGRATIONS.iter().all(|migration| applied.contains(&migration.version)))
     }
 

@@ -135,8 +135,7 @@ pub async fn release_request_key(pool: &PgPool, key: &RequestKey, claimed_until:
 /// # Errors
 /// As any statement.
 pub async fn delete_old_request_keys(pool: &PgPool) -> Result<u64, Error> {
-    let done = sqlx::query!("DELETE FROM idempotency_keys WHERE created_at < now() - interval '1 day'")
-        .execute(pool)
-        .await?;
+    let done =
+        sqlx::query!("DELETE FROM idempotency_keys WHERE created_at < now() - interval '1 day'").execute(pool).await?;
     Ok(done.rows_affected())
 }

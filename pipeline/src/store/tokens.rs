@@ -44,10 +44,11 @@ pub async fn insert_token(pool: &PgPool, name: &str, role: ApiRole, hash: &[u8; 
 /// # Errors
 /// As any statement.
 pub async fn tokens(pool: &PgPool) -> Result<Vec<ApiToken>, Error> {
-    let rows =
-        sqlx::query!("SELECT id, name, role, created_at, last_used_at, revoked_at FROM api_tokens ORDER BY id LIMIT 10000")
-            .fetch_all(pool)
-            .await?;
+    let rows = sqlx::query!(
+        "SELECT id, name, role, created_at, last_used_at, revoked_at FROM api_tokens ORDER BY id LIMIT 10000"
+    )
+    .fetch_all(pool)
+    .await?;
     rows.into_iter()
         .map(|row| {
             Ok(ApiToken {
