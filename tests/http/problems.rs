@@ -180,6 +180,8 @@ async fn servers_that_are_away_are_a_reason_to_try_again() {
         .await;
 
     program.stack.end(Server::Postgres, "KILL");
+    // Its backends outlive it by a moment.
+    crate::program::harness::eventually("it is away", async || api.get("/v1/orders/A").await.status == 503).await;
     let away = api.get("/v1/orders/A").await;
     away.problem(503, "postgres_away");
     assert_eq!(api.get("/livez").await.status, 200, "it lives all the same");
