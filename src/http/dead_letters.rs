@@ -47,6 +47,7 @@ const WORK_MAX: Duration = Duration::from_secs(15);
 /// Which letters to show.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListParams {
     /// Given up by this stage.
     stage: Option<String>,
@@ -151,12 +152,9 @@ impl ActionBody {
         faults.check("/why", why.chars().count() <= WHY_CHARS_MAX, &format!("at most {WHY_CHARS_MAX} characters"));
         let replayed = self.replayed.map(yes_no);
         let which = Which { ids, stage, reason, order: self.order.clone(), replayed, ..Which::default() };
-        let chosen = self.all != !which.is_all();
-        faults.check(
-            "",
-            chosen || !self.ids.is_empty(),
-            "name ids, narrow the letters down, or mean every one with all",
-        );
+        // `all` beside ids would leave open which of the two is meant.
+        let chosen = if self.all { self.ids.is_empty() } else { !which.is_all() };
+        faults.check("", chosen, "name ids, narrow the letters down, or mean every one with all");
         faults.result("it is not clear which letters are meant")?;
         Ok(which)
     }

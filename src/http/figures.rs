@@ -24,6 +24,7 @@ use crate::{
 /// Which days.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct KpiParams {
     /// One UTC day; today without any.
     #[param(example = "2026-11-22")]
@@ -64,6 +65,7 @@ pub(super) async fn kpis(
 /// Which places.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct LeaderboardParams {
     /// Only orders of this UTC day.
     #[param(example = "2026-11-22")]

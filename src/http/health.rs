@@ -52,9 +52,9 @@ pub(super) async fn live() -> impl IntoResponse {
 /// How much is told.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ReadyParams {
     /// Tell what was looked at.
-    #[param(allow_reserved, example = "")]
     verbose: Option<String>,
 }
 

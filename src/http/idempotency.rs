@@ -63,20 +63,16 @@ pub(super) async fn once(
             return Err(Problem::new(Code::IdempotencyKeyReused, detail));
         }
     };
-    let done = work.await;
-    let kept = match done {
+    match work.await {
         Ok(response) => {
             let (parts, body) = response.into_parts();
             let body = whole(body).await?;
             let answer = keep(parts.status, &parts.headers, &body);
-            store::keep_answer(&app.store.pool(), &request, claimed, &answer)
-                .await
-                .map(|()| Ok(Response::from_parts(parts.clone(), Body::from(body.clone()))))
-                .or_else(|error| {
-                    // What was asked for is done and harmless to do again: the caller need not know.
-                    tracing::warn!(%error, "an answer could not be kept");
-                    Ok::<_, Problem>(Ok(Response::from_parts(parts, Body::from(body))))
-                })?
+            if let Err(error) = store::keep_answer(&app.store.pool(), &request, claimed, &answer).await {
+                // What was asked for is done, and harmless to do again: the caller need not know.
+                tracing::warn!(%error, "an answer could not be kept");
+            }
+            Ok(Response::from_parts(parts, Body::from(body)))
         }
         Err(problem) => {
             if let Err(error) = store::release_request_key(&app.store.pool(), &request, claimed).await {
@@ -85,8 +81,7 @@ pub(super) async fn once(
             }
             Err(problem)
         }
-    };
-    kept
+    }
 }
 
 /// The key: as a quoted string, as the draft has it, or bare.

@@ -99,6 +99,7 @@ impl Imports {
 /// How a file is imported.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct UploadParams {
     /// The file's name, for people.
     #[param(max_length = 255)]
@@ -249,6 +250,7 @@ pub(super) async fn show(State(app): State<App>, _: Viewer, Path(id): Path<i64>)
 /// Which imports.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListParams {
     /// Most imports to show.
     #[param(minimum = 1, maximum = 1000, default = 50)]

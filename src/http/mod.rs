@@ -2,7 +2,7 @@
 //!
 //! | step | where |
 //! |---|---|
-//! | connections come and go, within bounds | `listener` |
+//! | connections come and go, within bounds | `listener`, `stall` |
 //! | every request gets a name, a time limit, and an answer that can be read | `watch` |
 //! | who may do what | `access` |
 //! | bodies, within bounds | `body` |
@@ -25,6 +25,7 @@ pub mod problem;
 mod query;
 mod refunds;
 mod routes;
+mod stall;
 mod streams;
 mod watch;
 mod webhooks;

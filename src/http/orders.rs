@@ -343,6 +343,7 @@ pub(super) async fn show(
 /// Which orders.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListParams {
     /// Only orders that stand here: reserved, paying, completed, failed.
     status: Option<String>,

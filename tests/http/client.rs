@@ -39,7 +39,7 @@ impl Api {
         let address =
             told.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("an address");
         // Another test may have done it; the client speaks no TLS anyway.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        let _installed = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().timeout(Duration::from_secs(60)).build().expect("a client");
         Self { address: address.to_owned(), running, client }
     }

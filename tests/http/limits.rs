@@ -113,6 +113,20 @@ async fn too_many_connections_are_turned_away_and_the_others_served() {
 }
 
 #[tokio::test]
+async fn who_does_not_read_the_answers_is_hung_up_on() {
+    let program = Program::get().await;
+    let api = Api::serve(&program, &["--http-connections", "1", "--http-timeout", "1"]).await;
+    let mut deaf = TcpStream::connect(&api.address).await.expect("a connection");
+    let ask = "GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(200);
+    deaf.write_all(ask.as_bytes()).await.expect("sent");
+    eventually("there is room for another", async || {
+        api.client.get(format!("http://{}/livez", api.address)).send().await.is_ok_and(|answer| answer.status() == 200)
+    })
+    .await;
+    drop(deaf);
+}
+
+#[tokio::test]
 async fn who_asks_too_often_is_told_when_to_come_back() {
     let program = Program::get().await;
     let api = Api::serve(&program, &["--http-rate", "5"]).await;
