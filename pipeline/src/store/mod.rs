@@ -44,7 +44,8 @@ pub use idempotency::{
 };
 pub use import_views::{ImportView, list_imports};
 pub use imports::{
-    ImportKind, ImportOutcome, KnownOrder, RefundStanding, known_orders, note_import_status, refund_standings, start_import,
+    ImportKind, ImportOutcome, KnownOrder, RefundStanding, known_orders, note_import_status, refund_standings,
+    start_import,
 };
 pub use ledger::{LedgerPayment, LedgerRefund, LedgerSnapshot};
 pub use notifications::{
