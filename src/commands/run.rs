@@ -19,6 +19,7 @@ use crate::{
     config::Globals,
     exit::Exit,
     gateway::{gateways, payment_limits},
+    http::Server,
     notify::{Channels, NotifySecrets, Notifying},
     output,
     patience::ServerError,
@@ -47,6 +48,13 @@ pub(super) async fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<Exi
             crew => break crew?,
         }
     };
+    let server = match args.http.address {
+        Some(address) => Some(Server::start(&backends, &args.http, address, &shutdown).await?),
+        None => None,
+    };
+    if let Some(server) = &server {
+        server.announce()?;
+    }
     if args.until_drained {
         tokio::select! {
             drained = crew.drained() => drained?,
@@ -56,6 +64,10 @@ pub(super) async fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<Exi
         shutdown.begun().await;
     }
     let interrupted = shutdown.has_begun();
+    if let Some(server) = server {
+        shutdown.begin();
+        server.stopped().await?;
+    }
     let counts = crew.counts();
     let in_time = crew.stop().await;
     if globals.json {
@@ -93,9 +105,6 @@ impl Crew {
         stages.sort();
         stages.dedup();
         let (relay, collector) = (roles.contains(&Role::Relay), roles.contains(&Role::Collector));
-        // One connection per worker, one for the relay, four for the collector, one for watching.
-        let connections = u32::from(args.workers) * 5 + 6;
-        let store = backends.store(WorkerSettings::Worker, connections)?;
         let redis = backends.redis()?;
         let config = PipelineConfig {
             stages: stages.clone(),
@@ -113,6 +122,9 @@ impl Crew {
             gateways: gateways(&args.payment)?,
             payments: payment_limits(&args.payment),
         };
+        // One connection per worker, one for the relay, four for the collector, one for watching.
+        let workers: u32 = StageName::ALL.iter().map(|stage| u32::from(config.workers_of(*stage))).sum();
+        let store = backends.store(WorkerSettings::Worker, workers + 6)?;
         let reports = backends.store(WorkerSettings::Report, 2)?;
         let workers = Workers::start(&config, (&store, &reports), &redis, shutdown).await?;
         let notifier = match roles.contains(&Role::Notifier) {
@@ -134,8 +146,8 @@ impl Crew {
     }
 
     /// Waits until the streams of all stages are acknowledged to their end, with a collector nobody owes an answer, and
-    /// with a relay the board shows the last event. Looks twice: a message between two streams is seen by neither look alone. A server that is away has
-    /// not drained; the workers say that it is away.
+    /// with a relay the board shows the last event. Looks twice: a message between two streams is seen by neither look
+    /// alone. A server that is away has not drained; the workers say that it is away.
     pub(super) async fn drained(&self) -> anyhow::Result<()> {
         let mut calm = 0;
         let mut connection = None;

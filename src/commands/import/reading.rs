@@ -32,10 +32,10 @@ const DRAW_EVERY: Duration = Duration::from_millis(100);
 const INTERRUPT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A file to import, open.
-pub(super) struct File {
-    pub(super) name: String,
+pub(crate) struct File {
+    pub(crate) name: String,
     pub(super) kind: ImportKind,
-    pub(super) rejects: PathBuf,
+    pub(crate) rejects: PathBuf,
     length: Option<u64>,
     reader: Box<dyn Read + Send>,
 }
@@ -57,6 +57,12 @@ impl File {
             return Err(Refusal::new(Exit::Usage, message).into());
         }
         Ok(())
+    }
+
+    /// An uploaded file of orders, under the name that its sender gave it.
+    pub(crate) fn upload(name: &str, file: FsFile, rejects: PathBuf) -> io::Result<Self> {
+        let length = Some(file.metadata()?.len());
+        Ok(Self { name: name.to_owned(), kind: ImportKind::Orders, rejects, length, reader: Box::new(file) })
     }
 
     pub(super) fn open(path: &Path, args: &ImportArgs) -> anyhow::Result<Self> {
@@ -82,7 +88,7 @@ impl File {
 }
 
 /// Where temporary files go: TMPDIR if it is set, else /var/tmp, because /tmp is memory on many systems.
-fn spill_dir() -> PathBuf {
+pub(crate) fn spill_dir() -> PathBuf {
     let on_disk = Path::new("/var/tmp");
     if env::var_os("TMPDIR").is_none() && on_disk.is_dir() { on_disk.to_owned() } else { env::temp_dir() }
 }
