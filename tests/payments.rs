@@ -156,6 +156,10 @@ async fn orders_over_a_faulty_provider_are_charged_once_through_kills_and_late_m
     })
     .await;
     at_last("the provider's ledger and ours agree", async || shop.audit().await.0 == Some(0)).await;
+    at_last("late money is back", async || {
+        shop.count("SELECT count(*) FROM refunds WHERE status NOT IN ('succeeded', 'failed')").await == 0
+    })
+    .await;
     run.stop().await.exits(0);
 
     // No order was charged twice, and what was charged of failed orders went back.
