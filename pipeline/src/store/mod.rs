@@ -48,7 +48,10 @@ pub use idempotency::{
     Claim, KeptAnswer, RequestKey, claim_request_key, delete_old_request_keys, keep_answer, release_request_key,
 };
 pub use import_views::{ImportView, list_imports};
-pub use imports::{ImportOutcome, KnownOrder, known_orders, note_import_status, start_import};
+pub use imports::{
+    ImportKind, ImportOutcome, KnownOrder, RefundStanding, known_orders, note_import_status, refund_standings,
+    start_import,
+};
 pub use ledger::{LedgerPayment, LedgerRefund, LedgerSnapshot};
 pub use notifications::{
     DueNotification, NextTry, NotificationFilter, NotificationRow, enqueue_notifications, events_without_notifications,
