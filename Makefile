@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test build fmt lint doc unit sqlx loadtest test-faults mutations soak fuzz setup
+.PHONY: help demo test build fmt lint doc unit contracts sqlx loadtest test-faults mutations soak fuzz setup
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -32,6 +32,9 @@ doc: ## The code's documentation, without warnings
 
 unit: ## All tests, and the demo in small
 	@scripts/test.sh
+
+contracts: ## Renew docs/asyncapi.json, which describes the streams
+	@$(CARGO) run --quiet --bin orderstream -- api asyncapi >docs/asyncapi.json.new && mv docs/asyncapi.json.new docs/asyncapi.json
 
 sqlx: ## Renew .sqlx after a change of SQL or schema
 	@scripts/sqlx.sh

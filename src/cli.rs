@@ -1,5 +1,6 @@
 //! The command line: every flag with its default and its variable.
 
+pub mod api;
 pub mod dead;
 pub mod gateway;
 pub mod notify;
@@ -106,6 +107,11 @@ pub enum Command {
     },
     /// Make a CSV file of orders, the same for the same seed
     Generate(GenerateArgs),
+    /// Print the description of an interface, for programs that read one
+    Api {
+        /// Which one
+        form: api::ApiDocument,
+    },
     /// Print a completion script for a shell
     Completions {
         /// Which shell

@@ -1,5 +1,6 @@
 //! One file per command.
 
+mod api;
 mod audit;
 mod catalogue;
 mod dead;
@@ -60,6 +61,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
             clap_complete::generate(shell, &mut Cli::command(), "orderstream", &mut io::stdout());
             Ok(Exit::Done)
         }
+        Command::Api { form } => api::print(form),
         Command::Dev(args) => dev::run(&globals, args).await,
         Command::Run(args) => run::run(&globals, &args).await,
         Command::Migrate => catalogue::migrate(&Backends::open(&globals).await?, &globals).await,
