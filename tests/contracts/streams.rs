@@ -253,8 +253,8 @@ async fn everything_in_the_streams_is_what_the_document_says() {
     assert!(not_seen.is_empty(), "no letter died of {not_seen:?}");
 
     // Nobody works from here on: what replays, exports and imports add stays where it is.
-    program.run(&["dead", "export", "--output", letters, "--all"]).await.exits(0);
-    program.run(&["dead", "discard", "--all"]).await.exits(0);
+    program.run(&["dead", "export", "--output", letters]).await.exits(0);
+    program.run(&["dead", "discard", "--all", "--yes"]).await.exits(0);
     program.run(&["dead", "import", letters]).await.exits(0);
     let imported = reader.entries(&dead).await;
     assert!(imported.iter().all(|letter| letter.contains_key("imported_from")));
