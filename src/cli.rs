@@ -3,6 +3,7 @@
 pub mod api;
 pub mod dead;
 pub mod gateway;
+pub mod http;
 pub mod notify;
 pub mod operate;
 pub mod payment;
@@ -58,6 +59,19 @@ pub enum Command {
     Import(ImportArgs),
     /// Run the workers until told to stop, or until nothing is left to do
     Run(RunArgs),
+    /// Serve the HTTP API alone; `run --http` serves it beside the workers
+    Serve(http::ServeArgs),
+    /// Make, list and revoke the tokens that open the HTTP API
+    Token {
+        /// What to do
+        #[command(subcommand)]
+        what: http::TokenCommand,
+    },
+    /// Print the description of an interface, for programs that read one
+    Api {
+        /// Which one
+        form: api::ApiDocument,
+    },
     /// Run a local stack (a private Postgres and Redis) with all workers, until Ctrl-C or around a command
     Dev(DevArgs),
     /// Show one order: state, lines, payment, refunds, timeline
@@ -107,11 +121,6 @@ pub enum Command {
     },
     /// Make a CSV file of orders, the same for the same seed
     Generate(GenerateArgs),
-    /// Print the description of an interface, for programs that read one
-    Api {
-        /// Which one
-        form: api::ApiDocument,
-    },
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -174,6 +183,9 @@ pub struct RunArgs {
     /// How the workers work
     #[command(flatten)]
     pub workers: WorkerArgs,
+    /// The HTTP API beside them
+    #[command(flatten)]
+    pub http: http::HttpArgs,
 }
 
 /// The bounds of the workers.
@@ -298,6 +310,9 @@ pub struct DevArgs {
     /// How the workers work
     #[command(flatten)]
     pub workers: WorkerArgs,
+    /// The HTTP API beside them
+    #[command(flatten)]
+    pub http: http::HttpArgs,
     /// Run this command with the stack in its environment, and stop when it ends, with its exit code
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
@@ -426,7 +441,7 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
 }
 
 /// A day or an instant.
-fn parse_instant(text: &str) -> Result<DateTime<Utc>, String> {
+pub(crate) fn parse_instant(text: &str) -> Result<DateTime<Utc>, String> {
     if let Ok(day) = text.parse::<NaiveDate>() {
         return Ok(day.and_time(chrono::NaiveTime::MIN).and_utc());
     }

@@ -73,7 +73,7 @@ pub fn gateway_key() -> anyhow::Result<Option<String>> {
     secret("ORDERSTREAM_GATEWAY_KEY")
 }
 
-/// What callbacks are signed by; several while it is changed, the newest first, separated by blanks.
+/// What callbacks are signed by; several while it is changed, the newest first, separated by blanks or commas.
 ///
 /// # Errors
 /// When one of them is no secret, or their file cannot be read.
@@ -83,7 +83,8 @@ pub fn webhook_secrets() -> anyhow::Result<Vec<Secret>> {
         Secret::parse(text)
             .map_err(|error| Refusal::new(Exit::Usage, format!("ORDERSTREAM_WEBHOOK_SECRET: {error}")).into())
     };
-    secrets.split_whitespace().map(parse).collect()
+    let texts = secrets.split(|character: char| character == ',' || character.is_whitespace());
+    texts.filter(|text| !text.is_empty()).map(parse).collect()
 }
 
 /// A value from the variable `name`, or from the file that `name_FILE` names.

@@ -1,4 +1,4 @@
-//! The program `orderstream`: command line, configuration, import, local stack. The pipeline itself is the crate
+//! The program `orderstream`: command line, configuration, import, local stack, HTTP. The pipeline itself is the crate
 //! `pipeline`.
 
 pub mod backends;
@@ -10,6 +10,7 @@ mod decimal;
 pub mod exit;
 pub mod gateway;
 pub mod generate;
+pub mod http;
 pub mod import;
 pub mod intake;
 pub mod notify;

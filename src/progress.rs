@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -9,6 +10,17 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// How often a plain line is printed where there is no terminal.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
+
+/// Where a piece of work stands, for whoever asks.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct Standing {
+    /// What is being done: `reading`, `publishing`, `processing`.
+    pub phase: String,
+    /// How far that is, in its unit: bytes of the file, then orders.
+    pub position: u64,
+    /// Where it ends, if that is known.
+    pub length: Option<u64>,
+}
 
 /// Shows one phase of work after the other.
 #[derive(Debug)]
@@ -20,6 +32,8 @@ pub struct Progress {
     started: Instant,
     printed: Instant,
     length: Option<u64>,
+    /// Somebody who looks from elsewhere.
+    watched: Option<Arc<Mutex<Standing>>>,
 }
 
 impl Progress {
@@ -34,6 +48,20 @@ impl Progress {
             started: now,
             printed: now,
             length: None,
+            watched: None,
+        }
+    }
+
+    /// Progress that is looked at from elsewhere, and not shown.
+    pub fn watched(by: Arc<Mutex<Standing>>) -> Self {
+        let mut progress = Self::new(true);
+        progress.watched = Some(by);
+        progress
+    }
+
+    fn note_standing(&self, note: impl FnOnce(&mut Standing)) {
+        if let Some(watched) = &self.watched {
+            note(&mut watched.lock().unwrap_or_else(PoisonError::into_inner));
         }
     }
 
@@ -41,6 +69,8 @@ impl Progress {
     pub fn phase(&mut self, name: &str, length: Option<u64>) {
         self.end();
         name.clone_into(&mut self.phase);
+        let phase = name.to_lowercase();
+        self.note_standing(|standing| *standing = Standing { phase, position: 0, length });
         self.length = length;
         self.started = Instant::now();
         self.printed = self.started;
@@ -61,6 +91,7 @@ impl Progress {
 
     /// Shows where the phase stands: `position` in its units, and `message`.
     pub fn show(&mut self, position: u64, message: impl FnOnce() -> String) {
+        self.note_standing(|standing| standing.position = position);
         if let Some(bar) = &self.bar {
             bar.set_position(position);
             bar.set_message(message());

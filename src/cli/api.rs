@@ -2,9 +2,13 @@
 
 use clap::ValueEnum;
 
-/// What describes an interface, for programs.
+/// `orderstream api`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ApiDocument {
+    /// OpenAPI 3.1 of the HTTP API.
+    Openapi,
+    /// A collection of requests for Postman and Bruno.
+    Postman,
     /// AsyncAPI 3.0 of the streams.
     Asyncapi,
 }

@@ -22,6 +22,7 @@ use crate::{
     cli::{DevArgs, Role},
     config::{Globals, servers_from_env},
     exit::{Exit, Refusal},
+    http::Server,
     output,
 };
 
@@ -38,6 +39,10 @@ pub(super) async fn run(globals: &Globals, args: DevArgs) -> anyhow::Result<Exit
         true => None,
         false => Some(Crew::start(&backends, Role::ALL, &args.workers, &shutdown).await?),
     };
+    let server = match args.http.address {
+        Some(address) => Some(Server::start(&backends, &args.http, address, &shutdown).await?),
+        None => None,
+    };
 
     let outcome = match args.command.split_first() {
         Some((program, rest)) => {
@@ -46,6 +51,7 @@ pub(super) async fn run(globals: &Globals, args: DevArgs) -> anyhow::Result<Exit
                 .env("DATABASE_URL", &backends.servers().database_url)
                 .env("REDIS_URL", &backends.servers().redis_url)
                 .env("ORDERSTREAM_STACK", stack.path())
+                .envs(server.as_ref().map(|server| ("ORDERSTREAM_URL", format!("http://{}", server.address))))
                 .stdin(Stdio::inherit())
                 .spawn()
                 .with_context(|| format!("cannot run {program}"))?;
@@ -55,6 +61,9 @@ pub(super) async fn run(globals: &Globals, args: DevArgs) -> anyhow::Result<Exit
         }
         None => {
             let servers = backends.servers();
+            if let Some(server) = &server {
+                server.announce()?;
+            }
             // Whoever started us may have stopped reading.
             output::text_line(&format!(
                 "DATABASE_URL={}\nREDIS_URL={}\nready",
@@ -64,6 +73,10 @@ pub(super) async fn run(globals: &Globals, args: DevArgs) -> anyhow::Result<Exit
             Ok(Exit::Done)
         }
     };
+    if let Some(server) = server {
+        shutdown.begin();
+        server.stopped().await?;
+    }
     if let Some(crew) = crew {
         crew.stop().await;
     }

@@ -2,7 +2,13 @@
 
 use anyhow::Result;
 use chrono::{NaiveDate, Utc};
-use pipeline::{domain::Cents, relay::Board, store::DayFigures, topology::Leaderboard};
+use pipeline::{
+    domain::Cents,
+    relay::Board,
+    store::DayFigures,
+    streams::{self, Connection, Redis},
+    topology::Leaderboard,
+};
 use serde::Serialize;
 
 use crate::{
@@ -14,11 +20,11 @@ use crate::{
 };
 
 /// Longest range of days.
-const DAYS_MAX: i64 = 3_660;
+pub(crate) const DAYS_MAX: i64 = 3_660;
 
 /// The figures of a range of days.
 #[derive(Serialize)]
-struct Kpis {
+pub(crate) struct Kpis {
     from: NaiveDate,
     to: NaiveDate,
     orders: i64,
@@ -50,6 +56,28 @@ impl Kpis {
     }
 }
 
+/// Sums up the days of a range.
+///
+/// # Errors
+/// When Redis cannot be reached.
+pub(crate) async fn read_kpis(
+    redis: &Redis,
+    connection: &mut Connection,
+    from: NaiveDate,
+    to: NaiveDate,
+) -> Result<Kpis, streams::Error> {
+    let board = Board::new(redis.keys().clone());
+    let mut sum = DayFigures::default();
+    for day in from.iter_days().take_while(|day| *day <= to) {
+        let figures = board.day(connection, day).await?;
+        sum.completed += figures.completed;
+        sum.failed += figures.failed;
+        sum.revenue_cents += figures.revenue_cents;
+        sum.refunded_cents += figures.refunded_cents;
+    }
+    Ok(Kpis::new(from, to, &sum))
+}
+
 pub(super) async fn kpi(backends: &Backends, args: &KpiArgs, globals: &Globals) -> Result<Exit> {
     let today = Utc::now().date_naive();
     let (from, to) = match (args.from, args.to, args.day) {
@@ -61,17 +89,7 @@ pub(super) async fn kpi(backends: &Backends, args: &KpiArgs, globals: &Globals) 
         return Err(Refusal::new(Exit::Usage, message).into());
     }
     let redis = backends.redis()?;
-    let mut connection = redis.connect().await?;
-    let board = Board::new(redis.keys().clone());
-    let mut sum = DayFigures::default();
-    for day in from.iter_days().take_while(|day| *day <= to) {
-        let figures = board.day(&mut connection, day).await?;
-        sum.completed += figures.completed;
-        sum.failed += figures.failed;
-        sum.revenue_cents += figures.revenue_cents;
-        sum.refunded_cents += figures.refunded_cents;
-    }
-    let kpis = Kpis::new(from, to, &sum);
+    let kpis = read_kpis(&redis, &mut redis.connect().await?, from, to).await?;
     if globals.json {
         output::json(&kpis)?;
         return Ok(Exit::Done);
@@ -97,7 +115,7 @@ pub(super) async fn kpi(backends: &Backends, args: &KpiArgs, globals: &Globals) 
 
 /// A place on a leaderboard.
 #[derive(Serialize)]
-struct Place {
+pub(crate) struct Place {
     rank: usize,
     id: i64,
     #[serde(flatten)]
@@ -111,24 +129,39 @@ enum Score {
     Pieces(i64),
 }
 
+/// The first places of a leaderboard.
+///
+/// # Errors
+/// When Redis cannot be reached.
+pub(crate) async fn read_places(
+    redis: &Redis,
+    connection: &mut Connection,
+    who: Who,
+    day: Option<NaiveDate>,
+    top: u32,
+) -> Result<Vec<Place>, streams::Error> {
+    let which = match who {
+        Who::Customers => Leaderboard::Customers,
+        Who::Products => Leaderboard::Products,
+    };
+    let top = Board::new(redis.keys().clone()).top(connection, which, day, top).await?;
+    let place = |(rank, (id, score))| {
+        let score = match who {
+            Who::Customers => Score::NetRevenue(Cents::new(score)),
+            Who::Products => Score::Pieces(score),
+        };
+        Place { rank, id, score }
+    };
+    Ok((1..).zip(top).map(place).collect())
+}
+
 pub(super) async fn leaderboard(backends: &Backends, args: &LeaderboardArgs, globals: &Globals) -> Result<Exit> {
-    let (which, header) = match args.who {
-        Who::Customers => (Leaderboard::Customers, ["RANK", "CUSTOMER", "NET REVENUE"]),
-        Who::Products => (Leaderboard::Products, ["RANK", "PRODUCT", "PIECES"]),
+    let header = match args.who {
+        Who::Customers => ["RANK", "CUSTOMER", "NET REVENUE"],
+        Who::Products => ["RANK", "PRODUCT", "PIECES"],
     };
     let redis = backends.redis()?;
-    let mut connection = redis.connect().await?;
-    let top = Board::new(redis.keys().clone()).top(&mut connection, which, args.day, args.top).await?;
-    let places: Vec<Place> = (1..)
-        .zip(top)
-        .map(|(rank, (id, score))| {
-            let score = match args.who {
-                Who::Customers => Score::NetRevenue(Cents::new(score)),
-                Who::Products => Score::Pieces(score),
-            };
-            Place { rank, id, score }
-        })
-        .collect();
+    let places = read_places(&redis, &mut redis.connect().await?, args.who, args.day, args.top).await?;
     if globals.json {
         output::json(&places)?;
         return Ok(Exit::Done);

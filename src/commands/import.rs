@@ -1,7 +1,7 @@
 //! `orderstream import`: read, publish, wait, sum up.
 
-mod reading;
-mod summary;
+pub(crate) mod reading;
+pub(crate) mod summary;
 
 use std::{
     path::Path,
@@ -106,7 +106,7 @@ async fn dry_run(
 }
 
 /// The servers, and the workers where nobody else runs them.
-struct Session {
+pub(crate) struct Session {
     store: Store,
     backends: Backends,
     partitions: u16,
@@ -147,6 +147,19 @@ impl Session {
         Ok(Self { store, backends, partitions, crew })
     }
 
+    /// On servers whose workers somebody else runs.
+    pub(crate) fn over(backends: &Backends, store: &Store, partitions: u16) -> Self {
+        Self { store: store.clone(), backends: backends.clone(), partitions, crew: None }
+    }
+
+    /// Records that a file is being read; the import's number.
+    ///
+    /// # Errors
+    /// When Postgres cannot be reached.
+    pub(crate) async fn begin(&self, file: &str) -> Result<i64, store::Error> {
+        store::start_import(&self.store.pool(), file).await
+    }
+
     async fn import(
         &self,
         path: &Path,
@@ -161,14 +174,30 @@ impl Session {
             summary.outcome = Outcome::Interrupted;
             return Ok(summary);
         };
+        self.go_on(import_id, file, args, &mut summary, progress, shutdown).await?;
+        Ok(summary)
+    }
+
+    /// Imports a file under its number, and writes down how that ended.
+    ///
+    /// # Errors
+    /// As the command.
+    pub(crate) async fn go_on(
+        &self,
+        import_id: i64,
+        file: File,
+        args: &ImportArgs,
+        summary: &mut Summary,
+        progress: &mut Progress,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<()> {
         summary.import_id = Some(import_id);
-        let result = self.import_as(import_id, file, args, &mut summary, progress, shutdown).await;
+        let result = self.import_as(import_id, file, args, summary, progress, shutdown).await;
         if result.is_err() {
             summary.outcome = Outcome::Failed;
         }
-        self.note_end(import_id, &mut summary, progress, shutdown).await;
-        result?;
-        Ok(summary)
+        self.note_end(import_id, summary, progress, shutdown).await;
+        result
     }
 
     /// Asks Postgres, through outages; `None` when the signal came first.

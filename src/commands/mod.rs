@@ -3,19 +3,21 @@
 mod api;
 mod audit;
 mod catalogue;
-mod dead;
+pub(crate) mod dead;
 mod dev;
-mod figures;
+pub(crate) mod figures;
 mod gateway;
 mod generate;
-mod import;
+pub(crate) mod import;
 mod notifications;
-mod orders;
-mod pause;
+pub(crate) mod orders;
+pub(crate) mod pause;
 mod reconcile;
 mod refund;
 mod run;
-mod status;
+mod serve;
+pub(crate) mod status;
+mod token;
 
 use std::{
     io,
@@ -39,7 +41,7 @@ use crate::{
 /// Whatever made the command fail; [`crate::exit::report`] turns it into a message and an exit code.
 pub fn run(cli: Cli) -> anyhow::Result<Exit> {
     let level = match cli.command {
-        Command::Run(_) | Command::Dev(_) | Command::Gateway(_) if !cli.globals.quiet => "info",
+        Command::Run(_) | Command::Dev(_) | Command::Serve(_) | Command::Gateway(_) if !cli.globals.quiet => "info",
         _ => "warn",
     };
     // What sqlx has to say of lost connections, the workers say once.
@@ -64,6 +66,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Api { form } => api::print(form),
         Command::Dev(args) => dev::run(&globals, args).await,
         Command::Run(args) => run::run(&globals, &args).await,
+        Command::Serve(args) => serve::run(&globals, &args).await,
+        Command::Token { what } => token::run(&Backends::open(&globals).await?, what, &globals).await,
         Command::Migrate => catalogue::migrate(&Backends::open(&globals).await?, &globals).await,
         Command::Seed(args) => catalogue::seed(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Load { what } => catalogue::load(&globals, &what).await,

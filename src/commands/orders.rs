@@ -21,18 +21,13 @@ pub(super) async fn show(backends: &Backends, code: &str, globals: &Globals) -> 
         );
         return Err(Refusal::new(Exit::NotFound, message).into());
     };
-    let timeline = timeline(&detail);
+    let document = document(detail);
     if globals.json {
-        #[derive(Serialize)]
-        struct Document<'a> {
-            #[serde(flatten)]
-            detail: &'a OrderDetail,
-            timeline: &'a [Moment],
-        }
-        output::json(&Document { detail: &detail, timeline: &timeline })?;
+        output::json(&document)?;
         return Ok(Exit::Done);
     }
 
+    let Document { detail, timeline } = document;
     let order = &detail.order;
     let state = match &order.failure_reason {
         Some(reason) => format!("{} ({reason})", order.status),
@@ -70,6 +65,20 @@ pub(super) async fn show(backends: &Backends, code: &str, globals: &Globals) -> 
         timeline.into_iter().map(|moment| vec![time(moment.at), moment.what]).collect(),
     )?;
     Ok(Exit::Done)
+}
+
+/// An order with all that belongs to it, as programs see it.
+#[derive(Serialize)]
+pub(crate) struct Document {
+    #[serde(flatten)]
+    detail: OrderDetail,
+    timeline: Vec<Moment>,
+}
+
+/// Tells the story of an order.
+pub(crate) fn document(detail: OrderDetail) -> Document {
+    let timeline = timeline(&detail);
+    Document { detail, timeline }
 }
 
 /// Something that happened to the order.

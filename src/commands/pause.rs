@@ -1,9 +1,11 @@
 //! `orderstream pause` and `orderstream resume`.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use pipeline::{
     store::{Store, WorkerSettings},
-    streams::{Connection, Pause, Redis},
+    streams::{self, Connection, Pause, Redis},
     topology::StageName,
 };
 use serde_json::json;
@@ -16,11 +18,11 @@ use crate::{
     output,
 };
 
-/// The pauses of an installation.
-pub(super) struct Pauses {
-    redis: Redis,
-    connection: Connection,
-    partitions: u16,
+/// The pauses of an installation. A stage is paused in all partitions alike.
+pub(crate) struct Pauses {
+    pub(crate) redis: Redis,
+    pub(crate) connection: Connection,
+    pub(crate) partitions: u16,
 }
 
 impl Pauses {
@@ -30,22 +32,42 @@ impl Pauses {
         Ok(Self { partitions: store.partitions().await?, connection: redis.connect().await?, redis })
     }
 
-    /// What is paused. A stage is paused in all partitions alike.
-    async fn list(&mut self) -> Result<Vec<Pause>> {
+    /// What is paused.
+    pub(crate) async fn list(&mut self) -> Result<Vec<Pause>, streams::Error> {
         let mut pauses = Vec::new();
         for stage in StageName::ALL {
             pauses.extend(self.redis.pause_of(&mut self.connection, 0, stage).await?);
         }
         Ok(pauses)
     }
+
+    /// Pauses a stage, for a while or until it is resumed.
+    pub(crate) async fn pause(
+        &mut self,
+        stage: StageName,
+        length: Option<Duration>,
+        why: &str,
+    ) -> Result<(), streams::Error> {
+        for partition in 0..self.partitions {
+            self.redis.pause(&mut self.connection, partition, stage, length, why).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets a stage go on; whether it was paused.
+    pub(crate) async fn resume(&mut self, stage: StageName) -> Result<bool, streams::Error> {
+        let mut was_paused = false;
+        for partition in 0..self.partitions {
+            was_paused |= self.redis.resume(&mut self.connection, partition, stage).await?;
+        }
+        Ok(was_paused)
+    }
 }
 
 pub(super) async fn pause(backends: &Backends, args: &PauseArgs, globals: &Globals) -> Result<Exit> {
     let mut pauses = Pauses::open(backends).await?;
     for &stage in &args.stages {
-        for partition in 0..pauses.partitions {
-            pauses.redis.pause(&mut pauses.connection, partition, stage, args.length, &args.why).await?;
-        }
+        pauses.pause(stage, args.length, &args.why).await?;
     }
     let list = pauses.list().await?;
     if globals.json {
@@ -66,11 +88,7 @@ pub(super) async fn resume(backends: &Backends, args: &ResumeArgs, globals: &Glo
     let stages = if args.stages.is_empty() { &StageName::ALL[..] } else { &args.stages };
     let mut resumed = Vec::new();
     for &stage in stages {
-        let mut was_paused = false;
-        for partition in 0..pauses.partitions {
-            was_paused |= pauses.redis.resume(&mut pauses.connection, partition, stage).await?;
-        }
-        if was_paused {
+        if pauses.resume(stage).await? {
             resumed.push(stage);
         }
     }

@@ -19,6 +19,7 @@ use crate::{
     config::Globals,
     exit::Exit,
     gateway::{gateways, payment_limits},
+    http::Server,
     notify::{Channels, NotifySecrets, Notifying},
     output,
     patience::ServerError,
@@ -47,6 +48,13 @@ pub(super) async fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<Exi
             crew => break crew?,
         }
     };
+    let server = match args.http.address {
+        Some(address) => Some(Server::start(&backends, &args.http, address, &shutdown).await?),
+        None => None,
+    };
+    if let Some(server) = &server {
+        server.announce()?;
+    }
     if args.until_drained {
         tokio::select! {
             drained = crew.drained() => drained?,
@@ -56,6 +64,10 @@ pub(super) async fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<Exi
         shutdown.begun().await;
     }
     let interrupted = shutdown.has_begun();
+    if let Some(server) = server {
+        shutdown.begin();
+        server.stopped().await?;
+    }
     let counts = crew.counts();
     let in_time = crew.stop().await;
     if globals.json {

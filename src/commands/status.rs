@@ -3,8 +3,8 @@
 use anyhow::Result;
 use pipeline::{
     relay::Board,
-    store::{self, WorkerSettings},
-    streams::{DEAD_LETTERS_MAX, DeadLetterReasons, GroupState, Pause, StreamState},
+    store::{self, Store, WorkerSettings},
+    streams::{Connection, DEAD_LETTERS_MAX, DeadLetterReasons, GroupState, Pause, Redis, StreamState},
     topology::StageName,
 };
 use serde::Serialize;
@@ -15,6 +15,7 @@ use crate::{
     config::Globals,
     exit::Exit,
     output::{self, inert, thousands},
+    patience::ServerError,
 };
 
 /// From this share of their bound on, dead letters are warned of, in percent.
@@ -24,7 +25,7 @@ const DEAD_LETTERS_WARN_PERCENT: u64 = 80;
 const STRANGER_PATIENCE_MS: u64 = 600_000;
 
 #[derive(Serialize)]
-struct Status {
+pub(crate) struct Status {
     partitions: Vec<Partition>,
     relay: RelayState,
     /// Stages that somebody has paused.
@@ -55,35 +56,42 @@ struct RelayState {
 pub(super) async fn run(backends: &Backends, globals: &Globals) -> Result<Exit> {
     let store = backends.store(WorkerSettings::Report, 1)?;
     let redis = backends.redis()?;
-    let mut connection = redis.connect().await?;
-    let mut partitions = Vec::new();
-    for partition in 0..store.partitions().await? {
-        let mut streams = Vec::new();
-        for stage in StageName::ALL {
-            streams.push(redis.stream_state(&mut connection, partition, stage).await?);
-        }
-        let dead_letters = redis.dead_letters(&mut connection, partition).await?;
-        let dead_letter_reasons = redis.dead_letter_reasons(&mut connection, partition).await?;
-        partitions.push(Partition { partition, streams, dead_letters, dead_letter_reasons });
-    }
-    let mut postgres = store.pool().acquire().await?;
-    let relay = RelayState {
-        cursor: Board::new(redis.keys().clone()).cursor(&mut connection).await?,
-        last_event: store::last_event_seq(&mut postgres).await?,
-    };
-    let parked_orders = store::parked_orders(&mut postgres).await?;
-    let mut paused = Vec::new();
-    for stage in StageName::ALL {
-        paused.extend(redis.pause_of(&mut connection, 0, stage).await?);
-    }
-    let warnings = partitions.iter().flat_map(warnings).collect();
-    let status = Status { partitions, relay, paused, parked_orders, warnings };
+    let status = look(&store, &redis, &mut redis.connect().await?).await?;
     if globals.json {
         output::json(&status)?;
         return Ok(Exit::Done);
     }
     print(&status)?;
     Ok(Exit::Done)
+}
+
+/// Looks at everything.
+///
+/// # Errors
+/// When a server cannot be reached.
+pub(crate) async fn look(store: &Store, redis: &Redis, connection: &mut Connection) -> Result<Status, ServerError> {
+    let mut partitions = Vec::new();
+    for partition in 0..store.partitions().await? {
+        let mut streams = Vec::new();
+        for stage in StageName::ALL {
+            streams.push(redis.stream_state(connection, partition, stage).await?);
+        }
+        let dead_letters = redis.dead_letters(connection, partition).await?;
+        let dead_letter_reasons = redis.dead_letter_reasons(connection, partition).await?;
+        partitions.push(Partition { partition, streams, dead_letters, dead_letter_reasons });
+    }
+    let mut postgres = store.pool().acquire().await.map_err(store::Error::from)?;
+    let relay = RelayState {
+        cursor: Board::new(redis.keys().clone()).cursor(connection).await?,
+        last_event: store::last_event_seq(&mut postgres).await?,
+    };
+    let parked_orders = store::parked_orders(&mut postgres).await?;
+    let mut paused = Vec::new();
+    for stage in StageName::ALL {
+        paused.extend(redis.pause_of(connection, 0, stage).await?);
+    }
+    let warnings = partitions.iter().flat_map(warnings).collect();
+    Ok(Status { partitions, relay, paused, parked_orders, warnings })
 }
 
 fn print(status: &Status) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The payment provider over HTTP: the contract is docs/GATEWAY.md.
 //!
-//! [`HttpGateway`] turns a batch into calls, each of which ends within bounds of its own; [`caller`] makes a call,
-//! [`wire`] judges what came back. Whatever is not an answer to what was asked is [`ChargeAnswer::Unknown`], never a
+//! [`HttpGateway`] turns a batch into calls, each of which ends within bounds of its own; `caller` makes a call,
+//! `wire` judges what came back. Whatever is not an answer to what was asked is [`ChargeAnswer::Unknown`], never a
 //! refusal: the money may have been taken.
 
 mod caller;

@@ -169,7 +169,7 @@ fn listed<T: DeserializeOwned>(reply: &Reply) -> Result<T, CallError> {
 /// Reads a JSON object: serde would take an array of its values, too.
 fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, CallError> {
     if !body.trim_ascii_start().starts_with(b"{") {
-        return Err(serde::de::Error::custom("not an object")).map_err(CallError::Unreadable);
+        return Err(CallError::Unreadable(serde::de::Error::custom("not an object")));
     }
     Ok(serde_json::from_slice(body)?)
 }

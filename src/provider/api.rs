@@ -5,7 +5,10 @@ use std::time::Duration;
 use axum::{
     Json, Router,
     body::{Body, Bytes},
-    extract::{DefaultBodyLimit, Query, Request as HttpRequest, State},
+    extract::{
+        DefaultBodyLimit, Query, Request as HttpRequest, State,
+        rejection::{BytesRejection, QueryRejection},
+    },
     http::{HeaderMap, StatusCode, header::AUTHORIZATION},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -44,6 +47,9 @@ pub(super) fn routes(provider: Provider) -> Router {
         .route("/refunds", post(refund).get(find_refunds))
         .route("/ledger", get(ledger))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here"))
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this is not done here")
+        })
         .layer(middleware::from_fn_with_state(provider.clone(), authorize))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(provider)
@@ -102,13 +108,21 @@ impl<'a> Shown<'a> {
     }
 }
 
-async fn charge(State(provider): State<Provider>, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
+/// A body, or why it was not read.
+type Read = Result<Bytes, BytesRejection>;
+
+/// A question, or why it is none.
+type Asked = Result<Query<Wanted>, QueryRejection>;
+
+async fn charge(State(provider): State<Provider>, headers: HeaderMap, body: Read) -> Result<Response, Problem> {
+    let body = body?;
     let ChargeBody { amount, currency, reference } = read(&body)?;
     let request = request(Kind::Charge, &headers, &body, &amount, currency, reference, None)?;
     provider.answer(request).await
 }
 
-async fn refund(State(provider): State<Provider>, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
+async fn refund(State(provider): State<Provider>, headers: HeaderMap, body: Read) -> Result<Response, Problem> {
+    let body = body?;
     let RefundBody { charge, charge_reference, amount, currency, reference } = read(&body)?;
     let charge = Some((charge, charge_reference));
     let request = request(Kind::Refund, &headers, &body, &amount, currency, reference, charge)?;
@@ -200,12 +214,12 @@ struct Wanted {
     reference: String,
 }
 
-async fn find_charges(provider: State<Provider>, wanted: Query<Wanted>) -> Result<Response, Problem> {
-    find(&provider, Kind::Charge, "charges", &wanted.reference).await
+async fn find_charges(provider: State<Provider>, wanted: Asked) -> Result<Response, Problem> {
+    find(&provider, Kind::Charge, "charges", &wanted?.reference).await
 }
 
-async fn find_refunds(provider: State<Provider>, wanted: Query<Wanted>) -> Result<Response, Problem> {
-    find(&provider, Kind::Refund, "refunds", &wanted.reference).await
+async fn find_refunds(provider: State<Provider>, wanted: Asked) -> Result<Response, Problem> {
+    find(&provider, Kind::Refund, "refunds", &wanted?.reference).await
 }
 
 async fn find(provider: &Provider, kind: Kind, name: &str, reference: &str) -> Result<Response, Problem> {

@@ -2,14 +2,14 @@
 //!
 //! It keeps the contract of docs/GATEWAY.md from the other side and shares no code with the client in
 //! [`crate::gateway`], but for the signature of callbacks. What it answers is on disk before; what goes wrong is decided
-//! by [`faults`].
+//! by `faults`.
 //!
 //! | what | where |
 //! |---|---|
-//! | requests and answers | [`api`], [`problem`] |
-//! | what is booked, and the rules | [`book`] |
-//! | the file | [`ledger`] |
-//! | decisions that come later, and callbacks | [`decisions`] |
+//! | requests and answers | `api`, `problem` |
+//! | what is booked, and the rules | `book` |
+//! | the file | `ledger` |
+//! | decisions that come later, and callbacks | `decisions` |
 
 mod api;
 mod book;

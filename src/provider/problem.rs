@@ -1,6 +1,7 @@
 //! What the provider says when it does not do what it is asked.
 
 use axum::{
+    extract::rejection::{BytesRejection, QueryRejection},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
@@ -35,6 +36,18 @@ impl From<NotBooked> for Problem {
             NotBooked::ExceedsCharge => "exceeds_charge",
         };
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, error.to_string())
+    }
+}
+
+impl From<BytesRejection> for Problem {
+    fn from(rejection: BytesRejection) -> Self {
+        Self::new(rejection.status(), "unreadable_body", rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(rejection.status(), "invalid_request", rejection.body_text())
     }
 }
 

@@ -95,7 +95,8 @@ impl Scene {
         let mut redis = self.program.stack.connection().await;
         eventually(&format!("{count} events are in the stream"), async || {
             let mut range = redis::cmd("XRANGE");
-            let range: StreamRangeReply = range.arg(&key).arg("-").arg("+").query_async(&mut redis).await.expect("a stream");
+            let range: StreamRangeReply =
+                range.arg(&key).arg("-").arg("+").query_async(&mut redis).await.expect("a stream");
             range.ids.len() >= count
         })
         .await;

@@ -26,7 +26,7 @@ async fn every_fault_hits_whom_the_seed_foretells_and_nothing_is_charged_twice()
     let provider =
         Provider::start(&[&args[..], &["--callback-after", "0", "--jitter", "5", "--latency", "5"]].concat()).await;
     let faults = Faults::none(SEED).with(Fault::Pending, 0.2).with(Fault::Timeouts, 0.1).with(Fault::Errors, 0.1);
-    let client = client(&provider.url, |settings| settings.timeout = Duration::from_secs(1));
+    let client = client(&provider.url, |settings| settings.timeout = Duration::from_secs(2));
     let charges = charges(0..150);
 
     let mut seen = [0; 5];

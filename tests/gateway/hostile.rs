@@ -50,8 +50,8 @@ async fn serve(Seen { body, .. }: Seen, mut connection: TcpStream) {
         "closes-in-the-body" => response("200 OK", "", &good).replace("content-length: ", "content-length: 9"),
         "no-http" => "220 smtp.example.com ESMTP\r\n".to_owned(),
         "drips" => {
-            let mut drops = response("200 OK", "", &good).into_bytes().into_iter();
-            while let Some(drop) = drops.next() {
+            let drops = response("200 OK", "", &good).into_bytes().into_iter();
+            for drop in drops {
                 if connection.write_all(&[drop]).await.is_err() {
                     return;
                 }
@@ -91,14 +91,14 @@ async fn endless(mut connection: TcpStream, head: &str, more: &str) {
 #[tokio::test]
 async fn a_hostile_answer_is_unknown_in_bounded_time_and_its_neighbours_are_answered() {
     let server = Raw::serve(serve).await;
-    let client = client(&server.url, |settings| settings.timeout = Duration::from_secs(2));
+    let client = client(&server.url, |settings| settings.timeout = Duration::from_secs(3));
     let neighbours = (0..20).map(|n| (format!("good-{n}"), None));
     let hostile = HOSTILE.iter().map(|(reference, why)| ((*reference).to_owned(), Some(*why)));
     let (references, expected): (Vec<String>, Vec<_>) = hostile.zip(neighbours).flat_map(<[_; 2]>::from).unzip();
     let charges: Vec<Charge> = references.iter().map(|reference| charge(reference)).collect();
     let begun = Instant::now();
     let answers = client.charge(&charges).await;
-    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
     for ((reference, expected), answer) in references.iter().zip(expected).zip(answers) {
         match (expected, &answer) {
             (None, ChargeAnswer::Approved(id)) => assert_eq!(id, "ch_1"),

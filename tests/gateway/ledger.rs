@@ -156,6 +156,9 @@ async fn a_ledger_belongs_to_one_process_and_a_key_to_its_callers() {
     let none = reqwest::get(format!("{}/ledger", provider.url)).await.expect("an answer");
     assert_eq!(none.headers()["content-type"], "application/problem+json");
     assert_eq!(none.json::<Value>().await.expect("JSON")["code"], "unauthorized");
+    let huge = format!(r#"{{"amount":"1","currency":"EUR","reference":"{}"}}"#, "x".repeat(1 << 17));
+    let (status, problem) = provider.post("charges", "k", &huge).await;
+    assert_eq!((status, problem["code"].as_str()), (413, Some("unreadable_body")));
     assert!(!format!("{:?}", provider.client()).contains(KEY), "a key is not printed");
     for (args, why) in [
         (&["gateway", "--ledger", "l", "--listen", "0.0.0.0:0"][..], "ORDERSTREAM_GATEWAY_KEY"),

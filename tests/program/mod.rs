@@ -278,6 +278,19 @@ impl Running {
         harness::eventually(&format!("`orderstream {}` says: {text}", self.name), said).await;
     }
 
+    /// What it said on stderr so far.
+    pub(crate) fn told(&self) -> String {
+        String::from_utf8_lossy(&self.told.lock().expect("nobody panics")).into_owned()
+    }
+
+    /// Kilobytes of memory that it holds.
+    pub(crate) fn resident_kb(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id().expect("it still runs")));
+        let status = status.expect("a child of ours");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// Whether it has not ended by itself.
     pub(crate) fn runs(&mut self) -> bool {
         self.child.try_wait().expect("a child of ours").is_none()

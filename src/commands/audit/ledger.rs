@@ -25,8 +25,8 @@ pub(super) async fn compare(store: &Store, lines: &LedgerLines) -> anyhow::Resul
     let mut look = Look::take(store, lines).await?;
     if look.charges.differs() || look.refunds.differs() {
         let before = std::mem::replace(&mut look, Look::take(store, lines).await?);
-        look.charges.confirm(before.charges);
-        look.refunds.confirm(before.refunds);
+        look.charges.confirm(&before.charges);
+        look.refunds.confirm(&before.refunds);
     }
     Ok([
         look.charges.result(
@@ -169,7 +169,7 @@ impl Found {
     }
 
     /// Keeps what was seen before, too.
-    fn confirm(&mut self, before: Self) {
+    fn confirm(&mut self, before: &Self) {
         self.differences.retain(|difference| before.differences.contains(difference));
     }
 

@@ -5,6 +5,7 @@ use std::io::{self, BufRead, IsTerminal};
 use anyhow::Result;
 use pipeline::{
     message::OrderRef,
+    shutdown::Shutdown,
     store::{self, Abandonment},
     streams::{DeadLetter, Direction},
 };
@@ -25,7 +26,7 @@ use crate::{
 
 pub(super) async fn run(desk: &mut Desk, args: DiscardArgs, globals: &Globals) -> Result<Exit> {
     demand_choice(&args.which, args.all, "discard")?;
-    let mut selection = Selection::new(desk, args.which.clone(), Direction::OldestFirst, None).await?;
+    let selection = Selection::new(desk, args.which.clone(), Direction::OldestFirst, None).await?;
     if !args.dry_run && !args.yes {
         let mut matching = 0;
         let mut ahead = selection.clone();
@@ -37,9 +38,23 @@ pub(super) async fn run(desk: &mut Desk, args: DiscardArgs, globals: &Globals) -
         }
     }
     let shutdown = shutdown_on_signal()?;
+    let mut progress = Progress::new(globals.quiet);
+    discard_all(desk, &args, selection, &shutdown, &mut progress).await?.report(globals)
+}
+
+/// Discards the letters that were chosen, up to the signal.
+///
+/// # Errors
+/// When a server cannot be reached.
+pub(crate) async fn discard_all(
+    desk: &mut Desk,
+    args: &DiscardArgs,
+    mut selection: Selection,
+    shutdown: &Shutdown,
+    progress: &mut Progress,
+) -> Result<Tally> {
     let mut tally = Tally::new(args.dry_run);
     tally.why.clone_from(&args.why);
-    let mut progress = Progress::new(globals.quiet);
     progress.phase("discard", Some(selection.total));
     'pages: while let Some(page) = selection.next_page(desk).await? {
         for letter in page {
@@ -56,7 +71,7 @@ pub(super) async fn run(desk: &mut Desk, args: DiscardArgs, globals: &Globals) -
     }
     progress.end();
     tally.missing = std::mem::take(&mut selection.missing);
-    tally.report(globals)
+    Ok(tally)
 }
 
 fn confirm(letters: u64) -> Result<()> {

@@ -1,10 +1,10 @@
 //! `orderstream dead`: what no stage could process, and what to do with it.
 
-mod discard;
-mod replay;
-mod selection;
-mod show;
-mod tally;
+pub(crate) mod discard;
+pub(crate) mod replay;
+pub(crate) mod selection;
+pub(crate) mod show;
+pub(crate) mod tally;
 mod transfer;
 
 use anyhow::Result;
@@ -29,7 +29,7 @@ use crate::{
 const SHOWN_CHARS: usize = 60;
 
 /// What the commands work with.
-struct Desk {
+pub(crate) struct Desk {
     store: Store,
     redis: Redis,
     connection: Connection,
@@ -37,13 +37,18 @@ struct Desk {
 }
 
 impl Desk {
-    async fn open(backends: &Backends) -> Result<Self> {
+    pub(crate) async fn open(backends: &Backends) -> Result<Self> {
         // As a worker: what is discarded may end an order, and waits for locks as workers do.
         let store = backends.store(WorkerSettings::Worker, 1)?;
         let partitions = store.partitions().await?;
         let redis = backends.redis()?;
         let connection = redis.connect().await?;
         Ok(Self { store, redis, connection, partitions })
+    }
+
+    /// Over connections that are there.
+    pub(crate) fn over(store: &Store, redis: &Redis, connection: Connection, partitions: u16) -> Self {
+        Self { store: store.clone(), redis: redis.clone(), connection, partitions }
     }
 }
 
@@ -105,7 +110,18 @@ impl Summary {
     }
 }
 
-async fn list(desk: &mut Desk, args: ListArgs, globals: &Globals) -> Result<Exit> {
+/// A page of letters.
+#[derive(Serialize)]
+pub(crate) struct Page {
+    letters: Vec<Summary>,
+    /// Give it to --after for the next page; null on the last.
+    next: Option<LetterId>,
+    /// Ids that are no letters.
+    missing: Vec<LetterId>,
+}
+
+/// Reads a page of letters.
+pub(crate) async fn page(desk: &mut Desk, args: ListArgs) -> Result<Page> {
     let limit = args.limit as usize;
     let mut selection = Selection::new(desk, args.which, Direction::NewestFirst, args.after).await?;
     let mut letters = Vec::new();
@@ -115,20 +131,20 @@ async fn list(desk: &mut Desk, args: ListArgs, globals: &Globals) -> Result<Exit
         letters.extend(page.iter().take(limit - letters.len()).map(Summary::of));
     }
     let next = (letters.len() == limit).then(|| letters.last().map(|letter| letter.id)).flatten();
-    let exit = if selection.missing.is_empty() { Exit::Done } else { Exit::NotFound };
+    Ok(Page { letters, next, missing: selection.missing })
+}
+
+async fn list(desk: &mut Desk, args: ListArgs, globals: &Globals) -> Result<Exit> {
+    let page = page(desk, args).await?;
+    let exit = if page.missing.is_empty() { Exit::Done } else { Exit::NotFound };
     if globals.json {
-        #[derive(Serialize)]
-        struct Document<'a> {
-            letters: &'a [Summary],
-            /// Give it to --after for the next page; null on the last.
-            next: Option<LetterId>,
-            /// Ids that are no letters.
-            missing: &'a [LetterId],
-        }
-        output::json(&Document { letters: &letters, next, missing: &selection.missing })?;
+        output::json(&page)?;
         return Ok(exit);
     }
-    selection.report_missing();
+    let Page { letters, next, missing } = page;
+    for id in missing {
+        eprintln!("error: there is no dead letter {id}");
+    }
     if letters.is_empty() {
         eprintln!("no dead letters match");
         return Ok(exit);

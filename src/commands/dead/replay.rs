@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 use pipeline::{
     message::{BODY_BYTES_MAX, Callback, Entry, Incoming, IncomingRefund, Message, OrderRef, Undecodable},
+    shutdown::Shutdown,
     store,
     streams::{DeadLetter, Direction, Fields, Replay, Replayed},
     topology::StageName,
@@ -37,9 +38,23 @@ pub(super) async fn run(desk: &mut Desk, args: ReplayArgs, globals: &Globals) ->
     }
     let body = args.body.as_deref().map(read_body).transpose()?;
     let shutdown = shutdown_on_signal()?;
+    let mut progress = Progress::new(globals.quiet);
+    replay_all(desk, &args, body.as_deref(), &shutdown, &mut progress).await?.report(globals)
+}
+
+/// Replays the letters that were chosen, up to the signal.
+///
+/// # Errors
+/// When a server cannot be reached, or the stage would refuse the body.
+pub(crate) async fn replay_all(
+    desk: &mut Desk,
+    args: &ReplayArgs,
+    body: Option<&[u8]>,
+    shutdown: &Shutdown,
+    progress: &mut Progress,
+) -> Result<Tally> {
     let mut selection = Selection::new(desk, args.which.clone(), Direction::OldestFirst, None).await?;
     let mut tally = Tally::new(args.dry_run);
-    let mut progress = Progress::new(globals.quiet);
     progress.phase("replay", Some(selection.total));
     let (begun, mut replayed) = (Instant::now(), 0_u32);
     'pages: while let Some(page) = selection.next_page(desk).await? {
@@ -52,7 +67,7 @@ pub(super) async fn run(desk: &mut Desk, args: ReplayArgs, globals: &Globals) ->
                 tally.interrupted = true;
                 break 'pages;
             }
-            let ended = replay(desk, &letter, &args, body.as_deref()).await?;
+            let ended = replay(desk, &letter, args, body).await?;
             if ended.outcome == "replayed" && !args.dry_run {
                 replayed = replayed.saturating_add(1);
             }
@@ -62,7 +77,7 @@ pub(super) async fn run(desk: &mut Desk, args: ReplayArgs, globals: &Globals) ->
     }
     progress.end();
     tally.missing = std::mem::take(&mut selection.missing);
-    tally.report(globals)
+    Ok(tally)
 }
 
 async fn replay(desk: &mut Desk, letter: &DeadLetter, args: &ReplayArgs, body: Option<&[u8]>) -> Result<Ended> {

@@ -13,7 +13,7 @@ const IDS_PAGE: usize = 16;
 /// A way through the letters that match, page by page. A clone goes the same way again, past the same letters: those
 /// that died since are not on it.
 #[derive(Clone)]
-pub(super) struct Selection {
+pub(crate) struct Selection {
     which: Which,
     now: DateTime<Utc>,
     from: From,
@@ -35,7 +35,7 @@ enum From {
 
 impl Selection {
     /// Starts at the letter after `after`, in this direction.
-    pub(super) async fn new(
+    pub(crate) async fn new(
         desk: &mut Desk,
         mut which: Which,
         direction: Direction,

@@ -1,7 +1,10 @@
 //! `orderstream dead show`.
 
 use anyhow::Result;
-use pipeline::{message::DeadReason, streams::LetterId};
+use pipeline::{
+    message::DeadReason,
+    streams::{DeadLetter, LetterId},
+};
 use serde::Serialize;
 
 use super::{Desk, Summary, shown, transfer::WireField};
@@ -20,31 +23,42 @@ const SHOWN_FIELDS: usize = 20;
 /// Deeper JSON is not indented further.
 const DEPTH_MAX: usize = 16;
 
+/// A letter as programs see it.
+#[derive(Serialize)]
+pub(crate) struct Document<'a> {
+    #[serde(flatten)]
+    summary: Summary,
+    /// The fields of the original.
+    fields: Vec<WireField<'a>>,
+    /// What to do about it, for people.
+    advice: &'static str,
+}
+
+/// Describes a letter.
+pub(crate) fn document(letter: &DeadLetter) -> Document<'_> {
+    let fields = letter.original.iter().map(WireField::of).collect();
+    Document { summary: Summary::of(letter), fields, advice: advice(letter.reason()) }
+}
+
+/// The letter with this id.
+pub(crate) async fn find(desk: &mut Desk, id: LetterId) -> Result<Option<DeadLetter>> {
+    match id.partition < desk.partitions {
+        true => Ok(desk.redis.dead_letter(&mut desk.connection, id).await?),
+        false => Ok(None),
+    }
+}
+
 pub(super) async fn run(desk: &mut Desk, id: LetterId, globals: &Globals) -> Result<Exit> {
-    let letter = match id.partition < desk.partitions {
-        true => desk.redis.dead_letter(&mut desk.connection, id).await?,
-        false => None,
-    };
-    let Some(letter) = letter else {
+    let Some(letter) = find(desk, id).await? else {
         let message = format!("there is no dead letter {id}; list them with: orderstream dead list");
         return Err(Refusal::new(Exit::NotFound, message).into());
     };
-    let summary = Summary::of(&letter);
-    let next = advice(letter.reason());
     if globals.json {
-        #[derive(Serialize)]
-        struct Document<'a> {
-            #[serde(flatten)]
-            summary: Summary,
-            /// The fields of the original.
-            fields: Vec<WireField<'a>>,
-            /// What to do about it, for people.
-            advice: &'a str,
-        }
-        let fields = letter.original.iter().map(WireField::of).collect();
-        output::json(&Document { summary, fields, advice: next })?;
+        output::json(&document(&letter))?;
         return Ok(Exit::Done);
     }
+    let summary = Summary::of(&letter);
+    let next = advice(letter.reason());
 
     let line = |name: &str, value: Option<String>| match value {
         Some(value) => output::text_line(&format!("{name:11} {}", inert(value.as_bytes(), false))),

@@ -21,7 +21,7 @@ const SHOWN_MAX: usize = 20;
 
 /// How one letter ended.
 #[derive(Debug, Serialize)]
-pub(super) struct Ended {
+pub(crate) struct Ended {
     pub(super) id: LetterId,
     /// One word: `replayed`, `already`, `discarded`, `abandoned`, `refused`, `gone`.
     pub(super) outcome: &'static str,
@@ -31,12 +31,12 @@ pub(super) struct Ended {
 
 /// The document of `dead replay` and `dead discard`.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     /// Nothing was changed: the outcomes are what would have been.
     pub(super) dry_run: bool,
     pub(super) interrupted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) why: Option<String>,
+    pub(crate) why: Option<String>,
     /// How many letters ended how.
     pub(super) outcomes: BTreeMap<&'static str, u64>,
     /// Ids that are no letters.

@@ -32,9 +32,9 @@ const DRAW_EVERY: Duration = Duration::from_millis(100);
 const INTERRUPT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A file to import, open.
-pub(super) struct File {
-    pub(super) name: String,
-    pub(super) rejects: PathBuf,
+pub(crate) struct File {
+    pub(crate) name: String,
+    pub(crate) rejects: PathBuf,
     length: Option<u64>,
     reader: Box<dyn Read + Send>,
 }
@@ -58,6 +58,12 @@ impl File {
         Ok(())
     }
 
+    /// An uploaded file, under the name that its sender gave it.
+    pub(crate) fn upload(name: &str, file: FsFile, rejects: PathBuf) -> io::Result<Self> {
+        let length = Some(file.metadata()?.len());
+        Ok(Self { name: name.to_owned(), rejects, length, reader: Box::new(file) })
+    }
+
     pub(super) fn open(path: &Path, rejects: Option<&Path>) -> anyhow::Result<Self> {
         Self::check(path, rejects)?;
         let rejects = |default: PathBuf| rejects.map_or(default, Path::to_owned);
@@ -78,7 +84,7 @@ impl File {
 }
 
 /// Where temporary files go: TMPDIR if it is set, else /var/tmp, because /tmp is memory on many systems.
-fn spill_dir() -> PathBuf {
+pub(crate) fn spill_dir() -> PathBuf {
     let on_disk = Path::new("/var/tmp");
     if env::var_os("TMPDIR").is_none() && on_disk.is_dir() { on_disk.to_owned() } else { env::temp_dir() }
 }

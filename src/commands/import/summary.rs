@@ -20,7 +20,7 @@ use crate::{
 /// How far an import came; the words of `imports.status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// The file is being read.
     Reading,
     /// Orders are being published.
@@ -53,7 +53,7 @@ impl Outcome {
 
 /// The summary of one file; `--json` prints it as it is.
 #[derive(Debug, Serialize)]
-pub(super) struct Summary {
+pub(crate) struct Summary {
     pub(super) file: String,
     pub(super) import_id: Option<i64>,
     pub(super) dry_run: bool,
@@ -89,7 +89,7 @@ struct Seconds {
 }
 
 impl Summary {
-    pub(super) fn new(file: &File) -> Self {
+    pub(crate) fn new(file: &File) -> Self {
         Self {
             file: file.name.clone(),
             import_id: None,

@@ -1,0 +1,78 @@
+//! The HTTP API: its flags, and the tokens that open it.
+
+use std::net::SocketAddr;
+
+use clap::{Args, Subcommand};
+use pipeline::domain::ApiRole;
+
+use super::parse_bytes;
+
+/// `orderstream serve`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without any token only the loopback address is served, and whoever can reach it may do everything. See docs/HTTP.md.
+
+  orderstream serve
+  orderstream token create --role operator --name shop
+  orderstream serve --http 0.0.0.0:8080")]
+pub struct ServeArgs {
+    /// The API
+    #[command(flatten)]
+    pub http: HttpArgs,
+}
+
+/// How HTTP is served.
+#[derive(Debug, Clone, Args)]
+pub struct HttpArgs {
+    /// Serve the HTTP API on this address and port; port 0 takes a free one [default of serve: 127.0.0.1:8080]
+    #[arg(long = "http", value_name = "ADDR", env = "ORDERSTREAM_HTTP", hide_env_values = true)]
+    pub address: Option<SocketAddr>,
+    /// Most connections at once; others are turned away
+    #[arg(long, default_value_t = 1024, env = "ORDERSTREAM_HTTP_CONNECTIONS", hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub http_connections: u32,
+    /// Most requests a second from one client address
+    #[arg(long, default_value_t = 5000, env = "ORDERSTREAM_HTTP_RATE", hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub http_rate: u32,
+    /// Seconds for a request, from its headers to the answer; uploads have their own time
+    #[arg(long, default_value_t = 30, env = "ORDERSTREAM_HTTP_TIMEOUT", hide_env_values = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub http_timeout: u64,
+    /// Seconds for the headers of a request, and for which a connection may be idle
+    #[arg(long, default_value_t = 10, env = "ORDERSTREAM_HTTP_HEADER_TIMEOUT", hide_env_values = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=300))]
+    pub http_header_timeout: u64,
+    /// Seconds between failing /readyz and turning new connections away when the process is to end
+    #[arg(long, default_value_t = 1, env = "ORDERSTREAM_HTTP_NOTICE", hide_env_values = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=300))]
+    pub http_notice: u64,
+    /// Let browsers use the API from pages of this origin (https://shop.example); may be given several times
+    #[arg(long, env = "ORDERSTREAM_CORS_ORIGIN", hide_env_values = true, value_name = "ORIGIN", value_delimiter = ',')]
+    pub cors_origin: Vec<String>,
+    /// Largest file that can be uploaded (suffixes K, M, G)
+    #[arg(long, default_value = "1G", value_parser = parse_bytes, env = "ORDERSTREAM_UPLOAD_MAX", hide_env_values = true)]
+    pub upload_max: u64,
+    /// Most uploads and imports at once
+    #[arg(long, default_value_t = 2, env = "ORDERSTREAM_UPLOADS", hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub uploads: u32,
+    /// Turn orders away while this many are on their way through the pipeline
+    #[arg(long, default_value_t = 500_000, env = "ORDERSTREAM_MAX_BACKLOG", hide_env_values = true, value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_backlog: u64,
+}
+
+/// `orderstream token`
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token; it is shown once
+    Create {
+        /// What it allows: viewer looks, operator adds orders and refunds and steers, admin does everything
+        #[arg(long)]
+        role: ApiRole,
+        /// Who has it
+        #[arg(long)]
+        name: String,
+    },
+    /// List tokens, without what opens anything
+    List,
+    /// Make a token good for nothing, within seconds
+    Revoke {
+        /// Its number in the list
+        id: i64,
+    },
+}

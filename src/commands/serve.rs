@@ -1,0 +1,22 @@
+//! `orderstream serve`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::shutdown_on_signal;
+use crate::{backends::Backends, cli::http::ServeArgs, config::Globals, exit::Exit, http::Server};
+
+/// Where HTTP is served unless another address is named.
+const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
+pub(super) async fn run(globals: &Globals, args: &ServeArgs) -> anyhow::Result<Exit> {
+    let shutdown = shutdown_on_signal()?;
+    let backends = Backends::open(globals).await?;
+    if !backends.await_servers(&shutdown).await? {
+        return Ok(Exit::Done);
+    }
+    let address = args.http.address.unwrap_or(ADDRESS);
+    let server = Server::start(&backends, &args.http, address, &shutdown).await?;
+    server.announce()?;
+    server.stopped().await?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,253 @@
+//! The HTTP API. What it promises stands in docs/HTTP.md.
+//!
+//! | step | where |
+//! |---|---|
+//! | connections come and go, within bounds | `listener`, `stall` |
+//! | every request gets a name, a time limit, and an answer that can be read | `watch` |
+//! | who may do what | `access` |
+//! | bodies, within bounds | `body` |
+//! | a request that is sent again is answered again | `idempotency` |
+//! | what can be asked for | `routes`, and a file for each noun |
+//! | everything that can go wrong | `problem` |
+
+mod access;
+mod body;
+mod dead_letters;
+mod figures;
+mod health;
+mod idempotency;
+mod imports;
+mod listener;
+mod metrics;
+mod openapi;
+mod orders;
+pub mod problem;
+mod query;
+mod refunds;
+mod routes;
+mod stall;
+mod streams;
+mod watch;
+mod webhooks;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use pipeline::{
+    shutdown::Shutdown,
+    store::{self, Store, WorkerSettings},
+    streams::{Connection, Redis},
+    topology::StageName,
+};
+use tokio::{net::TcpListener, sync::Mutex, task::JoinHandle};
+use tracing::{info, warn};
+
+pub use access::new_token;
+pub use openapi::{document as openapi, postman};
+
+use self::problem::{Code, Problem};
+use crate::{
+    backends::Backends,
+    cli::http::HttpArgs,
+    config,
+    exit::{Exit, Refusal},
+    output,
+    signature::Secret,
+};
+
+/// Connections to Postgres for requests.
+const POSTGRES_CONNECTIONS: u32 = 8;
+
+/// How long a look at the backlog is good for.
+const BACKLOG_KEPT: Duration = Duration::from_millis(200);
+
+/// How often old idempotency keys are looked for.
+const CLEAN_EVERY: Duration = Duration::from_secs(600);
+
+/// What every request works with. Clones share it.
+#[derive(Clone)]
+struct App(Arc<Shared>);
+
+struct Shared {
+    options: HttpArgs,
+    backends: Backends,
+    store: Store,
+    reports: Store,
+    redis: Redis,
+    /// For commands that do not block; opened when needed, opened anew after a failure.
+    connection: Mutex<Option<Connection>>,
+    partitions: u16,
+    backlog: Mutex<Option<(Instant, u64)>>,
+    access: access::Access,
+    secrets: Vec<Secret>,
+    draining: AtomicBool,
+    imports: imports::Imports,
+    metrics: metrics::Metrics,
+    shutdown: Shutdown,
+}
+
+impl std::ops::Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl App {
+    /// A connection to Redis that all requests share.
+    async fn connection(&self) -> Result<Connection, Problem> {
+        let mut open = self.connection.lock().await;
+        Ok(match &*open {
+            Some(connection) => connection.clone(),
+            None => open.insert(self.redis.connect().await?).clone(),
+        })
+    }
+
+    /// What Redis answered over [`App::connection`]. A connection that failed is not used again.
+    async fn answered<T>(&self, answer: Result<T, impl Into<Problem>>) -> Result<T, Problem> {
+        let answer = answer.map_err(Into::into);
+        if answer.as_ref().is_err_and(|problem| problem.code() == Code::RedisAway) {
+            *self.connection.lock().await = None;
+        }
+        answer
+    }
+
+    /// Refuses what would make the pipeline's backlog larger than it may be.
+    async fn demand_room(&self) -> Result<(), Problem> {
+        let mut known = self.backlog.lock().await;
+        let backlog = match *known {
+            Some((at, backlog)) if at.elapsed() < BACKLOG_KEPT => backlog,
+            _ => {
+                let mut connection = self.connection().await?;
+                let mut backlog = 0;
+                for partition in 0..self.partitions {
+                    for stage in StageName::WAY {
+                        let waiting = self.redis.backlog(&mut connection, partition, stage).await;
+                        backlog += self.answered(waiting).await?;
+                    }
+                }
+                *known = Some((Instant::now(), backlog));
+                backlog
+            }
+        };
+        if backlog >= self.options.max_backlog {
+            let detail = format!("{backlog} orders are on their way, at most {} may be", self.options.max_backlog);
+            return Err(Problem::new(Code::Backlog, detail).retry_after(5));
+        }
+        Ok(())
+    }
+
+    /// The partition for what has this name: the same name, the same partition.
+    fn partition_of(&self, name: &str) -> u16 {
+        let hash = crc32fast::hash(name.as_bytes());
+        u16::try_from(hash % u32::from(self.partitions.max(1))).unwrap_or_default()
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// The API, being served.
+pub struct Server {
+    task: JoinHandle<()>,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Server {
+    /// Checks the servers and listens; serves until the shutdown, and then brings requests in flight to their end.
+    ///
+    /// # Errors
+    /// When the address cannot be had, or must not be served without tokens.
+    pub async fn start(
+        backends: &Backends,
+        options: &HttpArgs,
+        address: SocketAddr,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<Self> {
+        let store = backends.store(WorkerSettings::Worker, POSTGRES_CONNECTIONS)?;
+        let guarded = store::has_tokens(&store.pool()).await?;
+        refuse_unguarded(address, guarded)?;
+        let app = App(Arc::new(Shared {
+            options: options.clone(),
+            backends: backends.clone(),
+            partitions: store.partitions().await?,
+            reports: backends.store(WorkerSettings::Report, POSTGRES_CONNECTIONS)?,
+            redis: backends.redis()?,
+            store,
+            connection: Mutex::default(),
+            backlog: Mutex::default(),
+            access: access::Access::default(),
+            secrets: config::webhook_secrets()?,
+            draining: AtomicBool::new(false),
+            imports: imports::Imports::new(options.uploads)?,
+            metrics: metrics::Metrics::default(),
+            shutdown: shutdown.clone(),
+        }));
+        let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+        let address = listener.local_addr()?;
+        info!(%address, "serving HTTP");
+        if !guarded {
+            warn!(
+                "no token is configured: whoever reaches {address} may do everything. Make one: orderstream token create"
+            );
+        }
+        if app.secrets.is_empty() {
+            info!("no ORDERSTREAM_WEBHOOK_SECRET: webhooks are off");
+        }
+        tokio::spawn(clean(app.clone()));
+        let task = tokio::spawn(listener::serve(app, listener));
+        Ok(Self { task, address })
+    }
+
+    /// Says on stdout where it listens: with port 0 nobody else knows.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn announce(&self) -> anyhow::Result<()> {
+        output::text_line(&format!("HTTP=http://{}", self.address))
+    }
+
+    /// Waits until it has stopped, after the shutdown.
+    ///
+    /// # Errors
+    /// When it ended by a defect.
+    pub async fn stopped(self) -> anyhow::Result<()> {
+        Ok(self.task.await?)
+    }
+}
+
+/// Without a token everybody may do everything: then only this machine is served.
+fn refuse_unguarded(address: SocketAddr, guarded: bool) -> anyhow::Result<()> {
+    if guarded || address.ip().is_loopback() {
+        return Ok(());
+    }
+    let message = format!(
+        "--http {address} can be reached by others, and no token is configured: anybody could do everything. Make a \
+         token first (orderstream token create --role admin --name NAME), or serve 127.0.0.1"
+    );
+    Err(Refusal::new(Exit::Usage, message).into())
+}
+
+/// Deletes what is too old to be answered again, now and then.
+async fn clean(app: App) {
+    loop {
+        match store::delete_old_request_keys(&app.store.pool()).await {
+            Ok(_) => {}
+            // The next time will do.
+            Err(error) => tracing::debug!(%error, "old idempotency keys stay"),
+        }
+        if !app.shutdown.sleep(CLEAN_EVERY).await {
+            return;
+        }
+    }
+}
