@@ -21,10 +21,14 @@ pub(crate) enum Language {
     Node,
 }
 
+/// Workers that approve every payment and soon take over from the dead.
+const WORKERS: [&str; 5] = ["run", "--claim-idle", "1", "--success-rate", "1"];
+
 /// A program with customers 1 to 9 and products 1 to 5, and its workers.
 pub(crate) struct Scene {
     pub(crate) program: Program,
     redis_url: String,
+    api_url: Option<String>,
     /// Killed with the scene.
     _workers: Running,
 }
@@ -38,9 +42,21 @@ pub(crate) struct Reader {
 impl Scene {
     pub(crate) async fn with_workers() -> Self {
         let program = Program::seeded(9, &[1_000; 5]).await;
-        let workers = program.start(&["run", "--claim-idle", "1", "--success-rate", "1"]);
+        let workers = program.start(&WORKERS);
         let redis_url = over_tcp(program.stack.redis_url()).await;
-        Self { program, redis_url, _workers: workers }
+        Self { program, redis_url, api_url: None, _workers: workers }
+    }
+
+    /// The same, with the HTTP API beside the workers.
+    pub(crate) async fn with_http() -> Self {
+        let program = Program::seeded(9, &[1_000; 5]).await;
+        let workers = program.start(&[&WORKERS[..], &["--http", "127.0.0.1:0"]].concat());
+        workers.says("serving HTTP").await;
+        let told = workers.told();
+        let address = told.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let api_url = Some(format!("http://{}", address.expect("an address")));
+        let redis_url = over_tcp(program.stack.redis_url()).await;
+        Self { program, redis_url, api_url, _workers: workers }
     }
 
     /// A command with the environment that the examples document.
@@ -48,6 +64,7 @@ impl Scene {
         command
             .env("REDIS_URL", &self.redis_url)
             .env("ORDERSTREAM_NAMESPACE", &self.program.stack.namespace)
+            .envs(self.api_url.iter().map(|url| ("API_URL", url)))
             .current_dir(self.program.folder())
             .stdin(Stdio::null())
             .kill_on_drop(true);
@@ -72,6 +89,13 @@ impl Scene {
         let (stdout, stderr) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
         assert!(done.status.success(), "{language:?} {example}: {stdout}{stderr}");
         stdout.into_owned()
+    }
+
+    /// Runs an example that must fail; what it said on stderr.
+    pub(crate) async fn refused(&self, language: Language, example: &str, args: &[&str]) -> String {
+        let done = self.command(language, example, args).await.output().await.expect("the example starts");
+        assert!(!done.status.success(), "{language:?} {example}: {done:?}");
+        String::from_utf8_lossy(&done.stderr).into_owned()
     }
 
     /// Starts an example that reads for ever.
