@@ -105,9 +105,6 @@ impl Crew {
         stages.sort();
         stages.dedup();
         let (relay, collector) = (roles.contains(&Role::Relay), roles.contains(&Role::Collector));
-        // One connection per worker, one for the relay, four for the collector, one for watching.
-        let connections = u32::from(args.workers) * 5 + 6;
-        let store = backends.store(WorkerSettings::Worker, connections)?;
         let redis = backends.redis()?;
         let config = PipelineConfig {
             stages: stages.clone(),
@@ -125,6 +122,9 @@ impl Crew {
             gateways: gateways(&args.payment)?,
             payments: payment_limits(&args.payment),
         };
+        // One connection per worker, one for the relay, four for the collector, one for watching.
+        let workers: u32 = StageName::ALL.iter().map(|stage| u32::from(config.workers_of(*stage))).sum();
+        let store = backends.store(WorkerSettings::Worker, workers + 6)?;
         let reports = backends.store(WorkerSettings::Report, 2)?;
         let workers = Workers::start(&config, (&store, &reports), &redis, shutdown).await?;
         let notifier = match roles.contains(&Role::Notifier) {
@@ -146,8 +146,8 @@ impl Crew {
     }
 
     /// Waits until the streams of all stages are acknowledged to their end, with a collector nobody owes an answer, and
-    /// with a relay the board shows the last event. Looks twice: a message between two streams is seen by neither look alone. A server that is away has
-    /// not drained; the workers say that it is away.
+    /// with a relay the board shows the last event. Looks twice: a message between two streams is seen by neither look
+    /// alone. A server that is away has not drained; the workers say that it is away.
     pub(super) async fn drained(&self) -> anyhow::Result<()> {
         let mut calm = 0;
         let mut connection = None;

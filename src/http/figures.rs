@@ -8,7 +8,7 @@ use axum::{
 use chrono::Utc;
 use serde::Deserialize;
 use serde_json::json;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     App,
@@ -62,6 +62,15 @@ pub(super) async fn kpis(
     Ok(Json(app.answered(read_kpis(&app.redis, &mut connection, from, to).await).await?))
 }
 
+/// Who is ranked.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "for the document; the handler reads the words")]
+pub(super) enum Ranked {
+    Customers,
+    Products,
+}
+
 /// Which places.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -78,7 +87,7 @@ pub(super) struct LeaderboardParams {
 /// The best customers or products.
 #[utoipa::path(
     get, path = "/v1/leaderboards/{who}", tag = "figures", operation_id = "getLeaderboard",
-    params(("who" = String, Path, description = "customers or products"), LeaderboardParams),
+    params(("who" = inline(Ranked), Path, description = "Who is ranked"), LeaderboardParams),
     responses((status = 200, description = "`places`, best first", body = Object))
 )]
 pub(super) async fn leaderboard(

@@ -41,6 +41,18 @@ pub(super) async fn show(State(app): State<App>, _: Viewer) -> Result<impl IntoR
     Ok(Json(app.answered(look(&app.reports, &app.redis, &mut connection).await).await?))
 }
 
+/// The stages that there are.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "for the document; `StageName` is read")]
+pub(super) enum Stage {
+    Reservation,
+    Payment,
+    Settlement,
+    Refund,
+    Callback,
+}
+
 /// For how long, and why.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -56,7 +68,7 @@ pub(super) struct PauseBody {
 /// Pauses a stage: its workers finish the batch in hand and take no other.
 #[utoipa::path(
     post, path = "/v1/streams/{stage}/pause", tag = "operations", operation_id = "pauseStage",
-    params(("stage" = String, Path, description = "reservation, payment, settlement, refund, callback")),
+    params(("stage" = inline(Stage), Path, description = "The stage")),
     request_body(content = Option<PauseBody>, content_type = "application/json"),
     responses((status = 200, description = "`paused`: all that is paused now", body = Object))
 )]
@@ -89,7 +101,7 @@ pub(super) async fn pause(
 /// Lets a paused stage go on.
 #[utoipa::path(
     post, path = "/v1/streams/{stage}/resume", tag = "operations", operation_id = "resumeStage",
-    params(("stage" = String, Path, description = "reservation, payment, settlement, refund, callback")),
+    params(("stage" = inline(Stage), Path, description = "The stage")),
     responses((status = 200, description = "`resumed`: whether it was paused; `paused`: all that still is", body = Object))
 )]
 pub(super) async fn resume(

@@ -1,5 +1,7 @@
 //! `orderstream gateway` as a process, and a client of it.
 
+#![allow(dead_code, reason = "every test file uses its own part")]
+
 use std::{collections::BTreeMap, fs::File, time::Duration};
 
 use orderstream::gateway::{HttpGateway, Settings};

@@ -44,6 +44,19 @@ pub struct PipelineConfig {
     pub payments: PaymentLimits,
 }
 
+/// Workers of payment, at least, where a provider is asked: the slowest answers of one batch should not hold up the next.
+const ASKING_WORKERS_MIN: u16 = 4;
+
+impl PipelineConfig {
+    /// How many workers a stage has in each partition.
+    pub fn workers_of(&self, stage: StageName) -> u16 {
+        match stage {
+            StageName::Payment if !self.gateways.first().is_pure() => self.workers_per_stage.max(ASKING_WORKERS_MIN),
+            _ => self.workers_per_stage,
+        }
+    }
+}
+
 /// The workers of this process.
 #[derive(Debug)]
 pub struct Workers {
@@ -123,7 +136,7 @@ impl Workers {
     fn spawn<S: Stage + 'static>(&mut self, spawn: &Spawn<'_>, stage: S) {
         let stage = Arc::new(stage);
         let host = nix::unistd::gethostname().unwrap_or_default();
-        for number in 0..spawn.config.workers_per_stage {
+        for number in 0..spawn.config.workers_of(S::NAME) {
             let worker = Worker {
                 stage: Arc::clone(&stage),
                 redis: spawn.redis.clone(),
