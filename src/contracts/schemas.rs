@@ -120,13 +120,13 @@ pub(super) fn refund() -> Value {
             "amount": {
                 "type": ["string", "null"],
                 "pattern": decimal_up_to(Cents::new(TOTAL_CENTS_MAX)),
-                "not": { "pattern": r"^[0.]+$" },
+                "not": { "type": "string", "pattern": r"^[0.]+$" },
                 "description": "A decimal above 0 in a string; absent or null for all that is left.",
             },
             "reason": {
                 "type": ["string", "null"],
                 "maxLength": REFUND_REASON_BYTES_MAX,
-                "not": { "pattern": format!("[{CONTROL}]") },
+                "not": { "type": "string", "pattern": format!("[{CONTROL}]") },
                 "description": format!("Why, for people; at most {REFUND_REASON_BYTES_MAX} bytes of UTF-8."),
             },
             "restock": {

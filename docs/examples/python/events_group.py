@@ -52,6 +52,7 @@ while True:
         time.sleep(1)
         position = "0"
     except redis.ResponseError as error:
-        if not str(error).startswith("NOGROUP"):
+        # UNBLOCKED: the stream went away while we waited for it.
+        if not str(error).startswith(("NOGROUP", "UNBLOCKED")):
             raise
         join()
