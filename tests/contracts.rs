@@ -7,7 +7,6 @@ mod bodies;
 mod document;
 mod program;
 #[path = "gateway/provider.rs"]
-#[allow(dead_code, reason = "the tests of the gateway use more of it")]
 mod provider;
 #[path = "contracts/streams.rs"]
 mod streams;
