@@ -40,6 +40,7 @@ async fn by_stream(language: Language, reader: &[&str]) {
     assert_eq!(next(&mut events).await, event(2, "refunded"), "the first event is not told again");
     assert_eq!(next(&mut events).await, event(3, "refunded"));
     scene.remembers(3).await;
+    scene.cut_connections();
 
     // Redis loses everything: the same events come again, and the reader lets them pass.
     scene.program.stack.forget_keys().await.expect("Redis");
@@ -67,4 +68,14 @@ async fn python_reads_each_event_once_as_a_consumer_group() {
 #[tokio::test]
 async fn node_orders_and_refunds_by_stream_and_reads_each_event_once() {
     by_stream(Language::Node, &["events", "seen.txt"]).await;
+}
+
+#[tokio::test]
+async fn examples_reach_a_redis_on_a_socket() {
+    let mut scene = Scene::with_workers().await;
+    scene.by_socket();
+    scene.run(Language::Python, "order_by_stream", &["ORD-1", "7", "3", "2", "19.99"]).await;
+    scene.run(Language::Node, "order_by_stream", &["ORD-2", "7", "3", "2", "19.99"]).await;
+    scene.published(2).await;
+    assert_eq!(scene.program.ends().await.len(), 2);
 }

@@ -10,6 +10,7 @@ use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines, copy_bidirectional},
     net::{TcpListener, UnixStream},
     process::{Child, ChildStdout, Command},
+    sync::watch,
 };
 
 use crate::program::{Orderstream, Program, Running, harness::eventually, python::python};
@@ -29,6 +30,8 @@ pub(crate) struct Scene {
     pub(crate) program: Program,
     redis_url: String,
     api_url: Option<String>,
+    /// Told to the ways to Redis over TCP: they end.
+    hang_up: watch::Sender<()>,
     /// Killed with the scene.
     _workers: Running,
 }
@@ -43,8 +46,7 @@ impl Scene {
     pub(crate) async fn with_workers() -> Self {
         let program = Program::seeded(9, &[1_000; 5]).await;
         let workers = program.start(&WORKERS);
-        let redis_url = over_tcp(program.stack.redis_url()).await;
-        Self { program, redis_url, api_url: None, _workers: workers }
+        Self::new(program, None, workers).await
     }
 
     /// The same, with the HTTP API beside the workers.
@@ -55,8 +57,23 @@ impl Scene {
         let told = workers.told();
         let address = told.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next());
         let api_url = Some(format!("http://{}", address.expect("an address")));
-        let redis_url = over_tcp(program.stack.redis_url()).await;
-        Self { program, redis_url, api_url, _workers: workers }
+        Self::new(program, api_url, workers).await
+    }
+
+    async fn new(program: Program, api_url: Option<String>, workers: Running) -> Self {
+        let (hang_up, _) = watch::channel(());
+        let redis_url = over_tcp(program.stack.redis_url(), &hang_up).await;
+        Self { program, redis_url, api_url, hang_up, _workers: workers }
+    }
+
+    /// Lets examples reach Redis by the socket that it has, as that of `orderstream dev` has.
+    pub(crate) fn by_socket(&mut self) {
+        self.redis_url = self.program.stack.redis_url().to_owned();
+    }
+
+    /// Cuts every connection of an example to Redis.
+    pub(crate) fn cut_connections(&self) {
+        self.hang_up.send_replace(());
     }
 
     /// A command with the environment that the examples document.
@@ -141,16 +158,23 @@ impl Reader {
 }
 
 /// The address of a Redis as strangers know it: those of the tests listen on Unix sockets.
-async fn over_tcp(url: &str) -> String {
-    let Some(path) = url.strip_prefix("unix://") else { return url.to_owned() };
+async fn over_tcp(url: &str, hang_up: &watch::Sender<()>) -> String {
+    let path = url.strip_prefix("unix://").expect("the tests' Redis has a socket");
     let path = path.split('?').next().unwrap_or(path).to_owned();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
+    let hang_up = hang_up.clone();
     tokio::spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
             let mut server = UnixStream::connect(&path).await.expect("Redis");
-            // Whoever hangs up ends it.
-            tokio::spawn(async move { drop(copy_bidirectional(&mut client, &mut server).await) });
+            let mut cut = hang_up.subscribe();
+            tokio::spawn(async move {
+                tokio::select! {
+                    // Either side has hung up, or failed: that ends it as well.
+                    _ = copy_bidirectional(&mut client, &mut server) => {}
+                    _ = cut.changed() => {}
+                }
+            });
         }
     });
     format!("redis://{address}")

@@ -34,8 +34,8 @@ function parse(bytes, at) {
 
 /// A connection; `call("XADD", …)` is its reply. It throws when Redis refuses, or the connection is lost.
 export async function connect(url = process.env.REDIS_URL ?? "redis://127.0.0.1:6379") {
-  const { hostname, port, username, password } = new URL(url);
-  const socket = net.connect(Number(port || 6379), hostname);
+  const { protocol, pathname, hostname, port, username, password } = new URL(url);
+  const socket = protocol === "unix:" ? net.connect(pathname) : net.connect(Number(port || 6379), hostname);
   const waiting = [];
   let bytes = Buffer.alloc(0);
   let lost;
