@@ -55,7 +55,7 @@ pub struct Cli {
 /// One per verb.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Import CSV files of orders and wait until Postgres knows them all
+    /// Import CSV files of orders, or of refunds, and wait until Postgres knows them all
     Import(ImportArgs),
     /// Run the workers until told to stop, or until nothing is left to do
     Run(RunArgs),
@@ -135,20 +135,27 @@ Columns: order_code, customer_id, product_id, quantity, unit_price; id and total
 The rows of an order may stand anywhere in the file. An order with any bad row is rejected whole, and all its rows go
 to the reject file with line, column, value and reason. Importing the same file again is always safe.
 
+With --refunds: refund_key, order_code; amount (empty is all that is left), reason and restock may be there. The same key
+is the same refund, however often it is imported. Of different rows with one key the first counts, the others are rejected.
+
   orderstream import orders.csv
+  orderstream import --refunds refunds.csv
   orderstream import --dry-run --json orders.csv
   zcat orders.csv.gz | orderstream import - --rejects rejects.csv")]
 pub struct ImportArgs {
     /// Files to import, one after the other; - is standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    /// The files hold requests for refunds, one a row, instead of orders
+    #[arg(long, conflicts_with = "strict")]
+    pub refunds: bool,
     /// Only read and check; needs no server
     #[arg(long)]
     pub dry_run: bool,
     /// Reject orders whose rows name several customers (else the first row's counts, with a warning)
     #[arg(long)]
     pub strict: bool,
-    /// Return once everything is published, without waiting for Postgres to know the orders
+    /// Return once everything is published, without waiting for Postgres to know it
     #[arg(long)]
     pub no_wait: bool,
     /// Where rejected rows go [default: FILE.rejects.csv, written only if there are any]
@@ -157,7 +164,7 @@ pub struct ImportArgs {
     /// Memory for grouping rows; beyond it, groups spill to temporary files (suffixes K, M, G)
     #[arg(long, default_value = "256M", value_parser = parse_bytes, env = "ORDERSTREAM_IMPORT_MEMORY", hide_env_values = true)]
     pub memory: u64,
-    /// Stop publishing while this many orders are on their way through the pipeline
+    /// Stop publishing while this many orders are on their way through the pipeline, or refunds to their stage
     #[arg(long, default_value_t = 500_000, env = "ORDERSTREAM_MAX_BACKLOG", hide_env_values = true, value_parser = clap::value_parser!(u64).range(1..))]
     pub max_backlog: u64,
     /// How the workers run that a local stack brings along

@@ -269,6 +269,10 @@ fn every_statement_that_locks_rows_locks_them_in_id_order() {
     let mut locks = 0;
     for (path, source) in sources("pipeline/src/store") {
         for (at, _) in source.match_indices("FOR NO KEY UPDATE").chain(source.match_indices("FOR UPDATE")) {
+            // Who leaves out what others have locked waits for nobody.
+            if source[at..].lines().next().is_some_and(|line| line.contains("SKIP LOCKED")) {
+                continue;
+            }
             locks += 1;
             let before = &source[..at];
             let statement = &before[before.rfind("SELECT").expect("a query")..];

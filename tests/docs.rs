@@ -8,7 +8,7 @@ use orderstream::{
     exit::Exit,
     import::{LINE_BYTES_MAX, Reason},
 };
-use pipeline::domain::{Cents, CustomerId, InvalidOrder};
+use pipeline::domain::{Cents, CustomerId, InvalidOrder, InvalidRefund};
 
 const README: &str = include_str!("../README.md");
 const CONTRACTS: &str = include_str!("../docs/CONTRACTS.md");
@@ -41,7 +41,12 @@ fn reason_after(reason: Reason) -> Option<Reason> {
         Reason::WrongTotal { .. } => Some(Reason::SeveralCustomers { first: CustomerId(1) }),
         Reason::SeveralCustomers { .. } => Some(Reason::TooManyLines),
         Reason::TooManyLines => Some(Reason::OrderRejected { line: 1 }),
-        Reason::OrderRejected { .. } => None,
+        Reason::OrderRejected { .. } => Some(Reason::InvalidRefundKey(InvalidRefund::KeyLength)),
+        Reason::InvalidRefundKey(_) => Some(Reason::InvalidAmount),
+        Reason::InvalidAmount => Some(Reason::InvalidReason),
+        Reason::InvalidReason => Some(Reason::InvalidRestock),
+        Reason::InvalidRestock => Some(Reason::ConflictingKey { line: 1 }),
+        Reason::ConflictingKey { .. } => None,
     }
 }
 

@@ -84,7 +84,8 @@ impl Shop {
     async fn publish(&self, codes: &[String]) {
         let orders: Vec<Vec<u8>> =
             codes.iter().map(|code| encode_order(&order(code, 1, &[(1, 1, 2_500), (2, 1, 7_501)]))).collect();
-        let mut publisher = Publisher::connect(&self.program.stack.redis, 0).await.expect("Redis");
+        let mut publisher =
+            Publisher::connect(&self.program.stack.redis, 0, StageName::Reservation).await.expect("Redis");
         for chunk in orders.chunks(1_000) {
             publisher.publish(chunk, None).await.expect("published");
         }

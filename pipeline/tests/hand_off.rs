@@ -117,7 +117,12 @@ async fn trimming_leaves_what_any_group_has_not_acknowledged() {
     let create = redis::cmd("XGROUP").arg("CREATE").arg(&source).arg("foreign").arg("0").to_owned();
     create.exec_async(&mut redis).await.expect("Redis");
     let bodies: Vec<Vec<u8>> = orders("ORD", 2_000).iter().map(encode_order).collect();
-    Publisher::connect(&stack.redis, 0).await.expect("Redis").publish(&bodies, None).await.expect("published");
+    Publisher::connect(&stack.redis, 0, StageName::Reservation)
+        .await
+        .expect("Redis")
+        .publish(&bodies, None)
+        .await
+        .expect("published");
     let all = ids(&mut redis, &source).await;
     let read = consumer.read_new(2_000, Duration::from_millis(1)).await.expect("entries");
     let kept_from = async |redis: &mut MultiplexedConnection, consumer: &mut Consumer, needed: usize| {

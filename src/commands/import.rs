@@ -1,6 +1,7 @@
 //! `orderstream import`: read, publish, wait, sum up.
 
 pub(crate) mod reading;
+mod refunds;
 pub(crate) mod summary;
 
 use std::{
@@ -11,8 +12,7 @@ use std::{
 
 use pipeline::{
     shutdown::Shutdown,
-    store::{self, ImportOutcome, Store, WorkerSettings},
-    topology::StageName,
+    store::{self, ImportKind, ImportOutcome, Store, WorkerSettings},
 };
 
 use super::{catalogue, run::Crew, shutdown_on_signal};
@@ -21,7 +21,8 @@ use crate::{
     cli::{ImportArgs, Role, WorkerArgs},
     config::Globals,
     exit::{Exit, Refusal},
-    intake::Intake,
+    import::{Grouped, GroupedRefunds},
+    intake::{Freight, Intake},
     output,
     patience::{ServerError, patiently},
     progress::Progress,
@@ -95,11 +96,20 @@ async fn dry_run(
     shutdown: &Shutdown,
 ) -> anyhow::Result<Summary> {
     let started = Instant::now();
-    let file = File::open(path, args.rejects.as_deref())?;
+    let file = File::open(path, args)?;
     let mut summary = Summary::new(&file);
-    match reading::read(file, args, progress, shutdown).await? {
-        Some(read) => summary.read(&read, started.elapsed()),
-        None => summary.outcome = Outcome::Interrupted,
+    let read = match file.kind {
+        ImportKind::Orders => {
+            let read = reading::read(file, args, progress, shutdown).await?;
+            read.map(|read| summary.read(&read, started.elapsed()))
+        }
+        ImportKind::Refunds => {
+            let read = reading::read_refunds(file, args, progress, shutdown).await?;
+            read.map(|read| summary.read_refunds(&read, started.elapsed()))
+        }
+    };
+    if read.is_none() {
+        summary.outcome = Outcome::Interrupted;
     }
     summary.dry_run = true;
     Ok(summary)
@@ -128,7 +138,7 @@ impl Session {
         backends.check_safety().await?;
         let store = backends.store(WorkerSettings::Worker, 4)?;
         let partitions = store.partitions().await?;
-        if store::is_catalogue_empty(&store.pool()).await? {
+        if !args.refunds && store::is_catalogue_empty(&store.pool()).await? {
             if !backends.is_local() {
                 let message = "the catalogue is empty, so every order would fail: load products and customers first \
                                (orderstream load, or orderstream seed to try things out)";
@@ -140,7 +150,8 @@ impl Session {
                  Your own: orderstream load products|customers FILE"
             ));
         }
-        let crew = match backends.is_local() && !args.no_wait && !is_anyone_at_work(&backends, partitions).await? {
+        let crew = match backends.is_local() && !args.no_wait && !is_anyone_at_work(&backends, partitions, args).await?
+        {
             true => Some(Crew::start(&backends, Role::ALL, &WorkerArgs::with(&args.payment), shutdown).await?),
             false => None,
         };
@@ -152,12 +163,12 @@ impl Session {
         Self { store: store.clone(), backends: backends.clone(), partitions, crew: None }
     }
 
-    /// Records that a file is being read; the import's number.
+    /// Records that a file of orders is being read; the import's number.
     ///
     /// # Errors
     /// When Postgres cannot be reached.
     pub(crate) async fn begin(&self, file: &str) -> Result<i64, store::Error> {
-        store::start_import(&self.store.pool(), file).await
+        store::start_import(&self.store.pool(), ImportKind::Orders, file).await
     }
 
     async fn import(
@@ -167,9 +178,9 @@ impl Session {
         progress: &mut Progress,
         shutdown: &Shutdown,
     ) -> anyhow::Result<Summary> {
-        let file = File::open(path, args.rejects.as_deref())?;
+        let file = File::open(path, args)?;
         let mut summary = Summary::new(&file);
-        let start = async || store::start_import(&self.store.pool(), &summary.file).await;
+        let start = async || store::start_import(&self.store.pool(), summary.kind, &summary.file).await;
         let Some(import_id) = self.ask(progress, shutdown, start).await? else {
             summary.outcome = Outcome::Interrupted;
             return Ok(summary);
@@ -192,7 +203,10 @@ impl Session {
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
         summary.import_id = Some(import_id);
-        let result = self.import_as(import_id, file, args, summary, progress, shutdown).await;
+        let result = match file.kind {
+            ImportKind::Orders => self.import_as(import_id, file, args, summary, progress, shutdown).await,
+            ImportKind::Refunds => self.import_refunds(import_id, file, args, summary, progress, shutdown).await,
+        };
         if result.is_err() {
             summary.outcome = Outcome::Failed;
         }
@@ -237,11 +251,11 @@ impl Session {
             partitions: self.partitions,
             import_id,
             max_backlog: args.max_backlog,
-            orders: Arc::new(read.grouped),
+            freight: Arc::new(read.grouped),
         };
         let publishing = Instant::now();
         let published = intake.publish(summary.orders, progress, shutdown).await?;
-        summary.published(published.orders, publishing.elapsed());
+        summary.published_orders(published.messages, publishing.elapsed());
         if !published.complete {
             summary.outcome = Outcome::Interrupted;
             return Ok(());
@@ -259,7 +273,7 @@ impl Session {
             summary.outcome = Outcome::Interrupted;
             return Ok(());
         };
-        summary.known = Some(known);
+        summary.known = Some(known.into());
         if let Some(crew) = &self.crew {
             progress.phase("Settling", None);
             tokio::select! {
@@ -307,9 +321,9 @@ impl Session {
             rows: count(summary.rows),
             rejected: count(summary.rejected_rows),
             rejected_orders: count(summary.rejected_orders),
-            orders: count(summary.published_orders),
-            duplicates: summary.known.map(|known| count(known.duplicate_orders)),
-            conflicts: summary.known.map(|known| count(known.conflicting_orders)),
+            orders: count(summary.published()),
+            duplicates: summary.duplicates().map(count),
+            conflicts: summary.conflicts().map(count),
         };
         store::note_import_status(&self.store.pool(), import_id, summary.outcome.as_str(), &outcome).await
     }
@@ -323,12 +337,13 @@ impl Session {
 }
 
 /// Whether some process already runs workers on these servers.
-async fn is_anyone_at_work(backends: &Backends, partitions: u16) -> anyhow::Result<bool> {
+async fn is_anyone_at_work(backends: &Backends, partitions: u16, args: &ImportArgs) -> anyhow::Result<bool> {
     let redis = backends.redis()?;
     let mut connection = redis.connect().await?;
+    let stages = if args.refunds { <GroupedRefunds as Freight>::WAY } else { <Grouped as Freight>::WAY };
     for partition in 0..partitions {
-        for stage in StageName::WAY {
-            let group = redis.group_state(&mut connection, partition, stage).await?;
+        for stage in stages {
+            let group = redis.group_state(&mut connection, partition, *stage).await?;
             let busy = group.is_some_and(|group| group.consumers.iter().any(|consumer| consumer.idle_ms < AT_WORK_MS));
             if !busy {
                 return Ok(false);

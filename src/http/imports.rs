@@ -173,6 +173,7 @@ async fn begin(
     let file = File::upload(name, file, import.rejects.clone()).map_err(|error| no_room(&error))?;
     let args = ImportArgs {
         files: Vec::new(),
+        refunds: false,
         dry_run: false,
         strict,
         no_wait: false,

@@ -32,11 +32,8 @@ impl GroupedOrder {
 
 impl Grouped {
     /// The orders in order of first appearance. An error is one of the temporary files, and ends the iteration.
-    pub fn orders(&self) -> Orders<'_> {
-        match self.0.merged() {
-            Ok(merged) => Orders(Source::Merged(merged)),
-            Err(error) => Orders(Source::Failed(Some(error))),
-        }
+    pub fn orders(&self) -> Frames<'_, GroupedOrder> {
+        Frames::new(&self.0, decode)
     }
 
     /// Whether the orders outgrew memory and wait in temporary files.
@@ -45,9 +42,12 @@ impl Grouped {
     }
 }
 
-/// Goes through the orders of a [`Grouped`].
+/// Goes through what a file holds, in the file's order.
 #[derive(Debug)]
-pub struct Orders<'a>(Source<'a>);
+pub struct Frames<'a, T> {
+    source: Source<'a>,
+    decode: fn(Payload<'_>) -> io::Result<T>,
+}
 
 #[derive(Debug)]
 enum Source<'a> {
@@ -55,16 +55,24 @@ enum Source<'a> {
     Failed(Option<io::Error>),
 }
 
-impl Iterator for Orders<'_> {
-    type Item = io::Result<GroupedOrder>;
+impl<'a, T> Frames<'a, T> {
+    pub(super) fn new(runs: &'a Runs, decode: fn(Payload<'_>) -> io::Result<T>) -> Self {
+        let source = runs.merged().map_or_else(|error| Source::Failed(Some(error)), Source::Merged);
+        Self { source, decode }
+    }
+}
+
+impl<T> Iterator for Frames<'_, T> {
+    type Item = io::Result<T>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let next = match &mut self.0 {
+        let decode = self.decode;
+        let next = match &mut self.source {
             Source::Merged(merged) => merged.next().and_then(|payload| payload.map(decode).transpose()),
             Source::Failed(error) => return error.take().map(Err),
         };
         if next.is_err() {
-            self.0 = Source::Failed(None);
+            self.source = Source::Failed(None);
         }
         next.transpose()
     }

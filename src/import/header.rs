@@ -5,11 +5,64 @@ use super::{
     fields::{Fields, QuoteFault},
 };
 
-/// Places of the columns that are read, and the names of all.
+/// The names in a header, and which of them have a meaning.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Header {
+pub(super) struct Columns {
     /// Every name, trimmed, in the file's order.
     pub(super) names: Vec<String>,
+    known: &'static [&'static str],
+    /// The header, shortened.
+    shown: String,
+}
+
+impl Columns {
+    /// Reads the header from its line, without byte order mark.
+    ///
+    /// # Errors
+    /// When a column with a meaning stands there twice, or the quotes are not in order.
+    pub(super) fn parse(line: &[u8], known: &'static [&'static str]) -> Result<Self, ReadError> {
+        let mut fields = Fields::default();
+        let split = fields.split(line);
+        if let Some(QuoteFault { .. }) = split.fault {
+            return Err(ReadError::HeaderQuotes);
+        }
+        let names: Vec<String> =
+            (0..split.len()).map(|index| String::from_utf8_lossy(split.get(index)).trim().to_owned()).collect();
+        let columns = Self { names, known, shown: shown(line) };
+        match known.iter().find(|known| columns.places(known).count() > 1) {
+            Some(column) => Err(ReadError::DoubledColumn { column }),
+            None => Ok(columns),
+        }
+    }
+
+    /// Where a column stands that may be absent.
+    pub(super) fn optional(&self, known: &'static str) -> Option<usize> {
+        self.places(known).next()
+    }
+
+    /// Where a column stands that every file needs.
+    ///
+    /// # Errors
+    /// When it is missing.
+    pub(super) fn required(&self, column: &'static str) -> Result<usize, ReadError> {
+        self.optional(column).ok_or_else(|| ReadError::MissingColumn { column, found: self.shown.clone() })
+    }
+
+    fn places(&self, known: &'static str) -> impl Iterator<Item = usize> {
+        (0..self.names.len()).filter(move |&index| self.names[index].eq_ignore_ascii_case(known))
+    }
+
+    /// Columns without a meaning here, in the file's order.
+    pub(super) fn ignored(&self) -> Vec<String> {
+        let is_known = |name: &str| self.known.iter().any(|known| name.eq_ignore_ascii_case(known));
+        self.names.iter().filter(|name| !is_known(name)).cloned().collect()
+    }
+}
+
+/// Places of the columns of a file of orders.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) columns: Columns,
     pub(super) order_code: usize,
     pub(super) customer_id: usize,
     pub(super) product_id: usize,
@@ -19,7 +72,7 @@ pub(super) struct Header {
 }
 
 /// Every name with a meaning. `id` numbers the rows of the system that wrote the file; nothing here depends on it.
-const KNOWN: [&str; 7] = ["id", "order_code", "customer_id", "product_id", "quantity", "unit_price", "total"];
+const KNOWN: &[&str] = &["id", "order_code", "customer_id", "product_id", "quantity", "unit_price", "total"];
 
 impl Header {
     /// Reads the header from its line, without byte order mark.
@@ -27,38 +80,16 @@ impl Header {
     /// # Errors
     /// When a required column is missing, a known one stands there twice, or the quotes are not in order.
     pub(super) fn parse(line: &[u8]) -> Result<Self, ReadError> {
-        let mut fields = Fields::default();
-        let split = fields.split(line);
-        if let Some(QuoteFault { .. }) = split.fault {
-            return Err(ReadError::HeaderQuotes);
-        }
-        let names: Vec<String> =
-            (0..split.len()).map(|index| String::from_utf8_lossy(split.get(index)).trim().to_owned()).collect();
-        let places = |known: &str| -> Vec<usize> {
-            (0..names.len()).filter(|&index| names[index].eq_ignore_ascii_case(known)).collect()
-        };
-        if let Some(column) = KNOWN.into_iter().find(|known| places(known).len() > 1) {
-            return Err(ReadError::DoubledColumn { column });
-        }
-        let optional = |known: &str| places(known).first().copied();
-        let required = |column: &'static str| {
-            optional(column).ok_or_else(|| ReadError::MissingColumn { column, found: shown(line) })
-        };
+        let columns = Columns::parse(line, KNOWN)?;
         Ok(Self {
-            order_code: required("order_code")?,
-            customer_id: required("customer_id")?,
-            product_id: required("product_id")?,
-            quantity: required("quantity")?,
-            unit_price: required("unit_price")?,
-            total: optional("total"),
-            names,
+            order_code: columns.required("order_code")?,
+            customer_id: columns.required("customer_id")?,
+            product_id: columns.required("product_id")?,
+            quantity: columns.required("quantity")?,
+            unit_price: columns.required("unit_price")?,
+            total: columns.optional("total"),
+            columns,
         })
-    }
-
-    /// Columns without a meaning here, in the file's order.
-    pub(super) fn ignored(&self) -> Vec<String> {
-        let is_known = |name: &str| KNOWN.iter().any(|known| name.eq_ignore_ascii_case(known));
-        self.names.iter().filter(|name| !is_known(name)).cloned().collect()
     }
 }
 
@@ -78,7 +109,7 @@ mod tests {
         assert_eq!(header.total, Some(0));
         assert_eq!((header.unit_price, header.quantity, header.product_id), (1, 2, 3));
         assert_eq!((header.customer_id, header.order_code), (5, 6));
-        assert_eq!(header.ignored(), ["note"]);
+        assert_eq!(header.columns.ignored(), ["note"]);
     }
 
     #[test]
@@ -107,6 +138,6 @@ mod tests {
     #[test]
     fn a_doubled_column_without_a_meaning_does_no_harm() {
         let line = b"x,x,order_code,customer_id,product_id,quantity,unit_price";
-        assert_eq!(Header::parse(line).expect("complete").ignored(), ["x", "x"]);
+        assert_eq!(Header::parse(line).expect("complete").columns.ignored(), ["x", "x"]);
     }
 }

@@ -12,11 +12,13 @@
 //! | good orders in order of first appearance | [`Grouped`], from `held` through `runs` |
 //! | an order becomes a message | [`encode_order_into`] |
 //! | rejected rows as CSV | [`RejectWriter`] |
+//! | the same for requests for refunds, one row each | `refunds` |
 //!
 //! An order with any bad row is rejected whole, because half an order must never ship. `accepted_rows + rejected_rows`
 //! is always `rows`.
 
 mod codes;
+mod divided;
 mod encode;
 mod error;
 mod fields;
@@ -26,6 +28,7 @@ mod header;
 mod held;
 mod lines;
 mod partitions;
+mod refunds;
 mod reject;
 mod row;
 mod runs;
@@ -39,18 +42,20 @@ use std::{
     path::PathBuf,
 };
 
-pub use self::{
-    encode::encode_order_into,
-    error::ReadError,
-    grouped::{Grouped, GroupedOrder, Orders},
-    lines::LINE_BYTES_MAX,
-    reject::{Reason, Reject, RejectSink, RejectWriter, VALUE_CHARS_MAX},
-};
 use self::{
+    divided::Divided,
     fields::Fields,
     header::Header,
     lines::{Line, Lines},
-    partitions::{Divided, Partitions},
+    partitions::Partitions,
+};
+pub use self::{
+    encode::encode_order_into,
+    error::ReadError,
+    grouped::{Frames, Grouped, GroupedOrder},
+    lines::LINE_BYTES_MAX,
+    refunds::{GroupedRefund, GroupedRefunds, ParsedRefunds, read_refunds},
+    reject::{Reason, Reject, RejectSink, RejectWriter, VALUE_CHARS_MAX},
 };
 
 /// Bytes between two reports of progress.
@@ -144,36 +149,28 @@ pub fn read(
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Parsed, ReadError> {
     let mut lines = Lines::new(reader);
-    let header = read_header(&mut lines)?;
+    let header = read_header(&mut lines, Header::parse)?;
     let mut fields = Fields::default();
     let mut partitions = Partitions::new(&options.spill_dir, options.memory_bytes_max());
-    let (mut rows, mut bad_rows) = (0, 0);
-    let mut reported = 0;
+    let mut bad_rows = 0;
     let spilling = |result: io::Result<()>| result.map_err(|error| options.spill_failed(error));
-    while let Some(line) = lines.next()? {
+
+    let rows = each_row(&mut lines, progress, |line| {
         let number = line.number;
-        if !is_blank(line) {
-            rows += 1;
-            match row::parse(line, &header, &mut fields) {
-                Ok((code, row)) => spilling(partitions.push(code, &Divided::Row(row)))?,
-                Err(row::BadRow { order_code, column, value, reason }) => {
-                    bad_rows += 1;
-                    let column = column.and_then(|column| header.names.get(column)).map(String::as_str);
-                    sink(&Reject { line: number, order_code, column, value, reason }).map_err(ReadError::Rejects)?;
-                    if let Some(code) = order_code {
-                        spilling(partitions.push(code, &Divided::Bad(number)))?;
-                    }
+        match row::parse(line, &header, &mut fields) {
+            Ok((code, row)) => spilling(partitions.push(code, |payload| Divided::Row(row).put(payload))),
+            Err(row::BadRow { order_code, column, value, reason }) => {
+                bad_rows += 1;
+                let column = column.and_then(|column| header.columns.names.get(column)).map(String::as_str);
+                let reject = Reject { line: number, refund_key: None, order_code, column, value, reason };
+                sink(&reject).map_err(ReadError::Rejects)?;
+                match order_code {
+                    Some(code) => spilling(partitions.push(code, |payload| Divided::Bad(number).put(payload))),
+                    None => Ok(()),
                 }
             }
         }
-        if lines.bytes() - reported >= PROGRESS_BYTES {
-            reported = lines.bytes();
-            if progress(Progress { bytes: reported, rows }).is_break() {
-                return Err(ReadError::Interrupted);
-            }
-        }
-    }
-
+    })?;
     let bytes = lines.bytes();
     let (grouped, tally) =
         settle::settle(partitions, options, sink, &mut || progress(Progress { bytes, rows }).is_break())?;
@@ -186,7 +183,7 @@ pub fn read(
         bytes,
         sha256: lines.into_sha256(),
         warnings: Warnings {
-            ignored_columns: header.ignored(),
+            ignored_columns: header.columns.ignored(),
             orders_with_several_customers: tally.orders_with_several_customers,
             first_several_customers_line: tally.first_several_customers_line,
         },
@@ -198,7 +195,10 @@ pub fn read(
 }
 
 /// The first line with text is the header; a byte order mark may stand before everything.
-fn read_header<R: Read>(lines: &mut Lines<R>) -> Result<Header, ReadError> {
+fn read_header<R: Read, H>(
+    lines: &mut Lines<R>,
+    parse: impl FnOnce(&[u8]) -> Result<H, ReadError>,
+) -> Result<H, ReadError> {
     loop {
         let mut line = lines.next()?.ok_or(ReadError::Empty)?;
         if line.number == 1 {
@@ -211,9 +211,31 @@ fn read_header<R: Read>(lines: &mut Lines<R>) -> Result<Header, ReadError> {
             return Err(ReadError::HeaderTooLong);
         }
         if !is_blank(line) {
-            return Header::parse(line.text);
+            return parse(line.text);
         }
     }
+}
+
+/// Goes through the lines below the header that are not blank; how many there are.
+fn each_row<R: Read>(
+    lines: &mut Lines<R>,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    mut visit: impl FnMut(Line<'_>) -> Result<(), ReadError>,
+) -> Result<u64, ReadError> {
+    let (mut rows, mut reported) = (0, 0);
+    while let Some(line) = lines.next()? {
+        if !is_blank(line) {
+            rows += 1;
+            visit(line)?;
+        }
+        if lines.bytes() - reported >= PROGRESS_BYTES {
+            reported = lines.bytes();
+            if progress(Progress { bytes: reported, rows }).is_break() {
+                return Err(ReadError::Interrupted);
+            }
+        }
+    }
+    Ok(rows)
 }
 
 /// Nothing but blanks: not a row.

@@ -1,5 +1,5 @@
 //! Rows on their way from file order to orders: divided by the hash of their order's code, so that all rows of an order
-//! are in the same part, in the file's order.
+//! are in the same part, in the file's order. Rows of refunds are divided in the same way, by their key.
 //!
 //! A part is small enough for the processor's cache, where one table of all orders waits for memory at every row: even
 //! when nothing goes to disk, dividing first is twice as fast. And a part holds its rows as bytes, which take half the
@@ -12,10 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    frame::{self, Payload},
-    row::Row,
-};
+use super::frame::{self, Payload};
 
 /// Parts that rows are divided among.
 const PARTS: usize = 64;
@@ -44,15 +41,6 @@ struct Part {
     file: Option<File>,
 }
 
-/// What comes back of a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Divided {
-    /// A good row.
-    Row(Row),
-    /// The line of a bad row.
-    Bad(u64),
-}
-
 impl Partitions {
     pub(super) fn new(dir: &Path, memory_bytes_max: usize) -> Self {
         Self {
@@ -65,18 +53,11 @@ impl Partitions {
         }
     }
 
-    /// Adds a row of an order, after all earlier ones of that order.
-    pub(super) fn push(&mut self, code: &str, divided: &Divided) -> io::Result<()> {
+    /// Adds a row of what has this code, after all earlier ones of that; `put` appends all else that is to come back.
+    pub(super) fn push(&mut self, code: &str, put: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         self.payload.clear();
         frame::put_text(&mut self.payload, code);
-        match divided {
-            Divided::Row(row) => {
-                frame::put(&mut self.payload, row.line);
-                frame::put_customer(&mut self.payload, row.customer_id);
-                frame::put_line(&mut self.payload, &row.order_line);
-            }
-            Divided::Bad(line) => frame::put(&mut self.payload, *line),
-        }
+        put(&mut self.payload);
         #[expect(clippy::cast_possible_truncation, reason = "the low bits are all that is asked for")]
         let part = &mut self.parts[self.hasher.hash_one(code) as usize % PARTS];
         let before = part.memory.len();
@@ -126,7 +107,10 @@ pub(super) enum Partition {
 
 impl Partition {
     /// Reads from the beginning, as often as needed; `visit` may break off with an error of its own.
-    pub(super) fn read<E: From<io::Error>>(&self, visit: impl FnMut(&str, Divided) -> Result<(), E>) -> Result<(), E> {
+    pub(super) fn read<E: From<io::Error>>(
+        &self,
+        visit: impl FnMut(&str, Payload<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         match self {
             Self::Memory(bytes) => read_all(&bytes[..], visit),
             Self::Disk(file) => {
@@ -140,19 +124,13 @@ impl Partition {
 
 fn read_all<E: From<io::Error>>(
     mut input: impl BufRead,
-    mut visit: impl FnMut(&str, Divided) -> Result<(), E>,
+    mut visit: impl FnMut(&str, Payload<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut payload = Vec::new();
     while frame::read(&mut input, &mut payload)? {
         let mut payload = Payload(&payload);
         let code = payload.text()?;
-        let line = payload.number()?;
-        let divided = if payload.is_empty() {
-            Divided::Bad(line)
-        } else {
-            Divided::Row(Row { line, customer_id: payload.customer()?, order_line: payload.line()? })
-        };
-        visit(code, divided)?;
+        visit(code, payload)?;
     }
     Ok(())
 }
@@ -166,14 +144,14 @@ mod tests {
         for memory_bytes_max in [usize::MAX, 1_000] {
             let mut partitions = Partitions::new(&std::env::temp_dir(), memory_bytes_max);
             for line in 1..=10_000 {
-                partitions.push(&format!("ORD-{}", line % 100), &Divided::Bad(line)).expect("writable");
+                partitions.push(&format!("ORD-{}", line % 100), |payload| frame::put(payload, line)).expect("writable");
             }
             assert_eq!(partitions.is_on_disk(), memory_bytes_max < usize::MAX);
             let mut rows = 0;
             for partition in partitions.finish().expect("writable") {
                 let mut last = [0; 100];
-                let again = partition.read(|code, divided| {
-                    let Divided::Bad(line) = divided else { panic!("no good row was added") };
+                let again = partition.read(|code, mut payload| {
+                    let line = payload.number()?;
                     let order = usize::try_from(line % 100).expect("small");
                     assert_eq!(code, format!("ORD-{order}"));
                     assert!(line > std::mem::replace(&mut last[order], line), "in the file's order");

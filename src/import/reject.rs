@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use pipeline::domain::{Cents, CustomerId, InvalidOrder, LINES_PER_ORDER_MAX};
+use pipeline::domain::{Cents, CustomerId, InvalidOrder, InvalidRefund, LINES_PER_ORDER_MAX};
 
 use super::lines::LINE_BYTES_MAX;
 
@@ -72,6 +72,19 @@ pub enum Reason {
         /// The first line that is the cause.
         line: u64,
     },
+    /// No refund can have this key.
+    InvalidRefundKey(InvalidRefund),
+    /// Not a plain amount above zero.
+    InvalidAmount,
+    /// A reason for a refund that is too long, or has control characters.
+    InvalidReason,
+    /// Neither yes nor no.
+    InvalidRestock,
+    /// An earlier row has the same key and asks for something else. The first counts, as it does for messages.
+    ConflictingKey {
+        /// The first row with the key.
+        line: u64,
+    },
 }
 
 impl Reason {
@@ -96,6 +109,11 @@ impl Reason {
             Self::SeveralCustomers { .. } => "several_customers",
             Self::TooManyLines => "too_many_lines",
             Self::OrderRejected { .. } => "order_rejected",
+            Self::InvalidRefundKey(_) => "invalid_refund_key",
+            Self::InvalidAmount => "invalid_amount",
+            Self::InvalidReason => "invalid_reason",
+            Self::InvalidRestock => "invalid_restock",
+            Self::ConflictingKey { .. } => "conflicting_key",
         }
     }
 }
@@ -125,6 +143,13 @@ impl fmt::Display for Reason {
             Self::SeveralCustomers { first } => write!(f, "the order's first row names customer {first}"),
             Self::TooManyLines => write!(f, "an order has at most {LINES_PER_ORDER_MAX} lines, this is one more"),
             Self::OrderRejected { line } => write!(f, "line {line} of the same order is rejected"),
+            Self::InvalidRefundKey(why) => why.fmt(f),
+            Self::InvalidAmount => InvalidRefund::Amount.fmt(f),
+            Self::InvalidReason => InvalidRefund::Reason.fmt(f),
+            Self::InvalidRestock => f.write_str("restock must be true, false, yes, no, 1, 0 or empty"),
+            Self::ConflictingKey { line } => {
+                write!(f, "line {line} has the same refund_key with another order, amount, reason or restock")
+            }
         }
     }
 }
@@ -134,6 +159,8 @@ impl fmt::Display for Reason {
 pub struct Reject<'a> {
     /// Its line in the file, from 1.
     pub line: u64,
+    /// Its refund, as far as it can be told; only in files of refunds.
+    pub refund_key: Option<&'a str>,
     /// Its order, as far as it can be told; from a broken row it may be a guess.
     pub order_code: Option<&'a str>,
     /// The column at fault, where it is one.
@@ -147,23 +174,38 @@ pub struct Reject<'a> {
 /// Takes rejected rows, one by one.
 pub type RejectSink<'a> = dyn FnMut(&Reject<'_>) -> io::Result<()> + 'a;
 
-/// Writes rejected rows as CSV: `file,line,order_code,column,value,reason,message`.
+/// Writes rejected rows as CSV: `file,line,order_code,column,value,reason,message`; of refunds with the column
+/// `refund_key` before `order_code`.
 #[derive(Debug)]
 pub struct RejectWriter<W: io::Write> {
     out: csv::Writer<W>,
+    has_keys: bool,
     line: String,
     text: String,
 }
 
 impl<W: io::Write> RejectWriter<W> {
-    /// Begins with the header.
+    /// Begins with the header, for rows of orders.
     ///
     /// # Errors
     /// When `out` cannot be written.
     pub fn new(out: W) -> io::Result<Self> {
+        Self::with(out, false)
+    }
+
+    /// Begins with the header, for rows of refunds.
+    ///
+    /// # Errors
+    /// When `out` cannot be written.
+    pub fn of_refunds(out: W) -> io::Result<Self> {
+        Self::with(out, true)
+    }
+
+    fn with(out: W, has_keys: bool) -> io::Result<Self> {
         let mut out = csv::Writer::from_writer(out);
-        out.write_record(["file", "line", "order_code", "column", "value", "reason", "message"])?;
-        Ok(Self { out, line: String::new(), text: String::new() })
+        let names = ["file", "line", "refund_key", "order_code", "column", "value", "reason", "message"];
+        out.write_record(names.into_iter().filter(|name| has_keys || *name != "refund_key"))?;
+        Ok(Self { out, has_keys, line: String::new(), text: String::new() })
     }
 
     /// Adds a row of the file named `file`.
@@ -177,6 +219,9 @@ impl<W: io::Write> RejectWriter<W> {
         write!(self.line, "{}", reject.line).map_err(io::Error::other)?;
         self.text_field(file)?;
         self.out.write_field(&self.line)?;
+        if self.has_keys {
+            self.text_field(reject.refund_key.unwrap_or_default())?;
+        }
         self.text_field(reject.order_code.unwrap_or_default())?;
         self.text_field(reject.column.unwrap_or_default())?;
         self.text_field(&shortened(reject.value))?;
@@ -224,7 +269,7 @@ mod tests {
     fn written(order_code: &str, value: &[u8], reason: Reason) -> String {
         let mut writer = RejectWriter::new(Vec::new()).expect("in memory");
         let order_code = Some(order_code);
-        let reject = Reject { line: 7, order_code, column: Some("quantity"), value, reason };
+        let reject = Reject { line: 7, refund_key: None, order_code, column: Some("quantity"), value, reason };
         writer.write("orders.csv", &reject).expect("in memory");
         let text = String::from_utf8(writer.finish().expect("in memory")).expect("UTF-8");
         text.strip_prefix("file,line,order_code,column,value,reason,message\n").expect("the header").to_owned()

@@ -40,32 +40,47 @@ pub(super) struct BadRow<'a> {
     pub(super) reason: Reason,
 }
 
-/// Reads a line.
-pub(super) fn parse<'a>(line: Line<'a>, header: &Header, fields: &'a mut Fields) -> Result<(&'a str, Row), BadRow<'a>> {
-    let split = fields.split(line.text);
-    let bad = |column: Option<usize>, value: &'a [u8], reason: Reason| {
-        Err(BadRow { order_code: code_of_bad_row(&line, &split, header), column, value, reason })
-    };
+/// What is wrong with a row: the column at fault, what stands there, and why.
+pub(super) type Fault<'a> = (Option<usize>, &'a [u8], Reason);
+
+/// Whether a line has the shape of a row: as many columns as the header, all of them UTF-8.
+pub(super) fn check_shape<'a>(line: Line<'a>, split: &Split<'a>, expected: usize) -> Result<(), Fault<'a>> {
     if line.too_long {
-        return bad(None, line.text, Reason::LineTooLong);
+        return Err((None, line.text, Reason::LineTooLong));
     }
     if let Some(fault) = split.fault {
         let reason = if fault.unbalanced { Reason::UnbalancedQuote } else { Reason::MisplacedQuote };
-        return bad(Some(fault.field), &line.text[fault.start..], reason);
+        return Err((Some(fault.field), &line.text[fault.start..], reason));
     }
-    let (found, expected) = (split.len(), header.names.len());
+    let found = split.len();
     if found > expected {
-        return bad(None, line.text, Reason::TooManyColumns { found, expected });
+        return Err((None, line.text, Reason::TooManyColumns { found, expected }));
     }
     if found < expected {
         let cut_off = Reason::CutOff { found, expected };
-        return bad(None, line.text, if line.ended { Reason::TooFewColumns { found, expected } } else { cut_off });
+        return Err((None, line.text, if line.ended { Reason::TooFewColumns { found, expected } } else { cut_off }));
     }
     if str::from_utf8(line.text).is_err() {
         let column = (0..found).find(|&index| str::from_utf8(split.get(index)).is_err());
-        return bad(column, column.map_or(line.text, |index| split.get(index)), Reason::InvalidUtf8);
+        return Err((column, column.map_or(line.text, |index| split.get(index)), Reason::InvalidUtf8));
     }
-    parse_values(line.number, &split, header).or_else(|(column, reason)| bad(Some(column), split.get(column), reason))
+    Ok(())
+}
+
+/// Reads a line.
+pub(super) fn parse<'a>(line: Line<'a>, header: &Header, fields: &'a mut Fields) -> Result<(&'a str, Row), BadRow<'a>> {
+    let split = fields.split(line.text);
+    check_shape(line, &split, header.columns.names.len())
+        .and_then(|()| {
+            parse_values(line.number, &split, header)
+                .map_err(|(column, reason)| (Some(column), split.get(column), reason))
+        })
+        .map_err(|(column, value, reason)| BadRow {
+            order_code: code_of_bad_row(&line, &split, header),
+            column,
+            value,
+            reason,
+        })
 }
 
 /// Reads the columns of a row whose shape is right; the error is the first column at fault.
@@ -102,16 +117,25 @@ fn parse_values<'a>(number: u64, split: &Split<'a>, header: &Header) -> Result<(
 
 /// The order of a row that is rejected, as well as it can be told. Its other rows must not ship without it.
 fn code_of_bad_row<'a>(line: &Line<'_>, split: &Split<'a>, header: &Header) -> Option<&'a str> {
-    let column = header.order_code;
+    let code = name_in_bad_row(line, split, header.order_code, header.columns.names.len())?;
+    OrderCode::check(code).is_ok().then_some(code)
+}
+
+/// What stands in a column of a row that is rejected, as well as it can be told.
+pub(super) fn name_in_bad_row<'a>(
+    line: &Line<'_>,
+    split: &Split<'a>,
+    column: usize,
+    expected: usize,
+) -> Option<&'a str> {
     // What nothing follows may be the beginning of a code only: rejecting the order `ORD-1` would not help `ORD-17`.
-    let open_ended = line.too_long || (!line.ended && split.len() < header.names.len());
+    let open_ended = line.too_long || (!line.ended && split.len() < expected);
     if column >= split.len() || (open_ended && column + 1 == split.len()) {
         return None;
     }
-    let code = str::from_utf8(split.get(column)).ok()?;
+    let name = str::from_utf8(split.get(column)).ok()?;
     // Blanks make a code invalid; the order meant is the one without them.
-    let code = code.trim_matches(|character: char| character.is_whitespace() || character.is_control());
-    OrderCode::check(code).is_ok().then_some(code)
+    Some(name.trim_matches(|character: char| character.is_whitespace() || character.is_control()))
 }
 
 /// A positive integer of nothing but ASCII digits.

@@ -4,11 +4,12 @@ use std::io;
 
 use super::{
     ReadOptions,
+    divided::Divided,
     error::ReadError,
     frame,
     grouped::{self, Grouped},
     held::Held,
-    partitions::{Divided, Partition, Partitions},
+    partitions::{Partition, Partitions},
     reject::RejectSink,
     runs::RunsWriter,
     sibling::Sibling,
@@ -17,7 +18,7 @@ use super::{
 
 /// How often a partition is divided again before it is taken as it is. 64 partitions each time: the fourth division
 /// would be for files of petabytes.
-const DEPTH_MAX: u32 = 3;
+pub(super) const DEPTH_MAX: u32 = 3;
 
 /// Rows between two looks at whether to stop.
 const ROWS_PER_CHECK: u64 = 64 * 1024;
@@ -52,7 +53,7 @@ impl Tally {
 
 /// Why settling stopped.
 #[derive(Debug)]
-enum SettleError {
+pub(super) enum SettleError {
     /// A temporary file.
     Io(io::Error),
     /// The caller could not take a rejected row.
@@ -69,6 +70,18 @@ impl From<io::Error> for SettleError {
     }
 }
 
+impl SettleError {
+    /// What it means for the file.
+    pub(super) fn told(self, options: &ReadOptions) -> ReadError {
+        match self {
+            Self::Io(error) => options.spill_failed(error),
+            Self::Rejects(error) => ReadError::Rejects(error),
+            Self::Interrupted => ReadError::Interrupted,
+            Self::OverBudget => options.spill_failed(io::ErrorKind::OutOfMemory.into()),
+        }
+    }
+}
+
 /// Takes all rows; good orders are kept, good rows of bad ones go to the sink in the order of their lines.
 pub(super) fn settle(
     partitions: Partitions,
@@ -76,12 +89,7 @@ pub(super) fn settle(
     sink: &mut RejectSink<'_>,
     interrupted: &mut dyn FnMut() -> bool,
 ) -> Result<(Grouped, Tally), ReadError> {
-    settle_all(partitions, options, sink, interrupted).map_err(|error| match error {
-        SettleError::Io(error) => options.spill_failed(error),
-        SettleError::Rejects(error) => ReadError::Rejects(error),
-        SettleError::Interrupted => ReadError::Interrupted,
-        SettleError::OverBudget => options.spill_failed(io::ErrorKind::OutOfMemory.into()),
-    })
+    settle_all(partitions, options, sink, interrupted).map_err(|error| error.told(options))
 }
 
 fn settle_all(
@@ -139,9 +147,9 @@ impl Settling<'_> {
 
     fn divide(&mut self, partition: Partition, depth: u32) -> Result<(), SettleError> {
         let mut parts = Partitions::new(&self.options.spill_dir, self.memory_bytes_max);
-        partition.read(|code, divided| {
+        partition.read(|code, payload| {
             self.check()?;
-            Ok::<_, SettleError>(parts.push(code, &divided)?)
+            Ok::<_, SettleError>(parts.push(code, |divided| divided.extend_from_slice(payload.0))?)
         })?;
         // Its space is free again before its parts become runs.
         drop(partition);
@@ -157,9 +165,9 @@ impl Settling<'_> {
             let bytes = table.bytes().saturating_add(rows_bytes);
             divisible && table.groups.len() > 1 && bytes > self.memory_bytes_max
         };
-        partition.read(|code, divided| {
+        partition.read(|code, payload| {
             count_and_check(&mut self.rows, self.interrupted)?;
-            match divided {
+            match Divided::decode(payload)? {
                 Divided::Row(row) => _ = table.note(code, &row),
                 Divided::Bad(line) => table.poison(code, line),
             }
@@ -173,9 +181,9 @@ impl Settling<'_> {
     /// Second pass: good orders become a run by first line, the rows of others a run by line.
     fn keep(&mut self, partition: Partition, mut table: Table) -> Result<(), SettleError> {
         table.groups.iter().for_each(|(_, group)| self.tally.add(group));
-        partition.read(|code, divided| {
+        partition.read(|code, payload| {
             self.check()?;
-            let Divided::Row(row) = divided else { return Ok(()) };
+            let Divided::Row(row) = Divided::decode(payload)? else { return Ok(()) };
             let group = table.groups.find(code).ok_or_else(frame::damaged)?;
             match table.groups.value(group).reason(row.line) {
                 None => table.hold(group, row),
@@ -203,7 +211,7 @@ impl Settling<'_> {
 }
 
 /// Asks now and then whether to stop: these passes take minutes for files that do not fit into memory.
-fn count_and_check(rows: &mut u64, interrupted: &mut dyn FnMut() -> bool) -> Result<(), SettleError> {
+pub(super) fn count_and_check(rows: &mut u64, interrupted: &mut dyn FnMut() -> bool) -> Result<(), SettleError> {
     *rows += 1;
     if rows.is_multiple_of(ROWS_PER_CHECK) && interrupted() { Err(SettleError::Interrupted) } else { Ok(()) }
 }

@@ -31,7 +31,14 @@ impl<'a> Sibling<'a> {
             Reason::SeveralCustomers { .. } => (Some("customer_id"), customer.as_bytes()),
             _ => (None, &b""[..]),
         };
-        sink(&Reject { line: self.line, order_code: Some(self.code), column, value, reason: self.reason })
+        sink(&Reject {
+            line: self.line,
+            refund_key: None,
+            order_code: Some(self.code),
+            column,
+            value,
+            reason: self.reason,
+        })
     }
 
     /// Puts the row into `payload`; its line is the key of the frame.

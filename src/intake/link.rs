@@ -1,11 +1,15 @@
 //! The connections of one import to Redis.
 
-use pipeline::streams::{Connection, Error, Publisher, Redis};
+use pipeline::{
+    streams::{Connection, Error, Publisher, Redis},
+    topology::StageName,
+};
 
 /// Connections that are opened when they are needed, kept, and opened again after a failure.
 pub(super) struct Link<'a> {
     redis: &'a Redis,
     partitions: u16,
+    stage: StageName,
     open: Option<Open>,
 }
 
@@ -18,9 +22,9 @@ pub(super) struct Open {
 }
 
 impl<'a> Link<'a> {
-    /// Nothing is connected yet.
-    pub(super) fn new(redis: &'a Redis, partitions: u16) -> Self {
-        Self { redis, partitions, open: None }
+    /// To the streams of this stage. Nothing is connected yet.
+    pub(super) fn new(redis: &'a Redis, partitions: u16, stage: StageName) -> Self {
+        Self { redis, partitions, stage, open: None }
     }
 
     /// Uses the connections. Whatever fails, or is dropped half-way, takes them with it.
@@ -40,7 +44,7 @@ impl<'a> Link<'a> {
     async fn open(&self) -> Result<Open, Error> {
         let mut publishers = Vec::new();
         for partition in 0..self.partitions {
-            publishers.push(Publisher::connect(self.redis, partition).await?);
+            publishers.push(Publisher::connect(self.redis, partition, self.stage).await?);
         }
         Ok(Open { publishers, inspector: self.redis.connect().await? })
     }

@@ -1,11 +1,13 @@
-//! From complete orders to Postgres knowing them all.
+//! From complete orders, or requests for refunds, to Postgres knowing them all.
 //!
-//! Orders are published in chunks, in order of first appearance, while the pipeline has room. Then each chunk is looked
-//! up in Postgres until it knows every order of it. Between the two, orders exist only in Redis: what Redis loses there
+//! Messages are published in chunks, in order of first appearance, while the pipeline has room. Then each chunk is looked
+//! up in Postgres until it knows every one of it. Between the two, they exist only in Redis: what Redis loses there
 //! is published again, as often as it is lost. Servers that are away are waited for.
 
 mod chunks;
+mod freight;
 mod link;
+mod outcomes;
 mod publish;
 mod refused;
 mod verify;
@@ -20,14 +22,15 @@ use pipeline::{
 };
 
 use crate::{
-    import::Grouped,
     patience::{ServerError, patiently},
     progress::Progress,
 };
+pub use freight::{Freight, KnownItem};
 use link::{Link, Open};
+pub use outcomes::Outcomes;
 
-/// Orders that are published, and looked up, together.
-const CHUNK_ORDERS: usize = 1_000;
+/// Messages that are published, and looked up, together.
+const CHUNK_ITEMS: usize = 1_000;
 
 /// How often a wait looks again.
 const POLL: Duration = Duration::from_millis(50);
@@ -43,28 +46,28 @@ pub enum IntakeError {
     Spill(#[from] std::io::Error),
 }
 
-/// Publishes the orders of one import and waits for them.
+/// Publishes what one import carries and waits for it.
 #[derive(Debug)]
-pub struct Intake {
-    /// Where orders are looked up.
+pub struct Intake<F> {
+    /// Where it is looked up.
     pub store: Store,
-    /// Where they are published.
+    /// Where it is published.
     pub redis: Redis,
     /// Partitions to publish to, in turn.
     pub partitions: u16,
     /// The import's number.
     pub import_id: i64,
-    /// Nothing is published while this many orders are on their way.
+    /// Nothing is published while this many messages are on their way.
     pub max_backlog: u64,
-    /// The orders.
-    pub orders: Arc<Grouped>,
+    /// What it carries.
+    pub freight: Arc<F>,
 }
 
 /// A chunk that was published.
 #[derive(Debug, Clone, Copy)]
 pub struct PublishedChunk {
     partition: u16,
-    /// Its last entry: once everything up to it is acknowledged, its orders are in Postgres or nowhere.
+    /// Its last entry: once everything up to it is acknowledged, its messages are in Postgres or nowhere.
     last: EntryId,
 }
 
@@ -73,33 +76,41 @@ pub struct PublishedChunk {
 pub struct Published {
     /// The chunks, in order.
     pub chunks: Vec<PublishedChunk>,
-    /// Orders in them.
-    pub orders: u64,
+    /// Messages in them.
+    pub messages: u64,
     /// Whether that is all of them.
     pub complete: bool,
 }
 
-/// What became of the published orders.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+/// What became of what was published.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Known {
-    /// Orders that this import brought.
-    pub new_orders: u64,
+    /// What this import brought.
+    pub new: Count,
+    /// What was known before, with the same content.
+    pub duplicate: Count,
+    /// What is known with other content: dead letters.
+    pub conflicting: Count,
+    /// What the workers refused: dead letters.
+    pub missing: Count,
+    /// What was published again because Redis had lost it.
+    pub republished: u64,
+}
+
+/// Messages, and their rows in the file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Messages.
+    pub messages: u64,
     /// Their rows.
-    pub new_rows: u64,
-    /// Orders that were known before, with the same content.
-    pub duplicate_orders: u64,
-    /// Their rows.
-    pub duplicate_rows: u64,
-    /// Orders whose code is known with other content: dead letters.
-    pub conflicting_orders: u64,
-    /// Their rows.
-    pub conflicting_rows: u64,
-    /// Orders that the workers refused: dead letters.
-    pub missing_orders: u64,
-    /// Their rows.
-    pub missing_rows: u64,
-    /// Orders that were published again because Redis had lost them.
-    pub republished_orders: u64,
+    pub rows: u64,
+}
+
+impl Count {
+    fn add(&mut self, rows: u64) {
+        self.messages += 1;
+        self.rows += rows;
+    }
 }
 
 /// What a part of the import says to the user, and whether it is to end.

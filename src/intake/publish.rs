@@ -1,15 +1,15 @@
 //! Publishing, no faster than the pipeline follows.
 
-use pipeline::{failpoint, message::EntryId, shutdown::Shutdown, streams, topology::StageName};
+use pipeline::{failpoint, message::EntryId, shutdown::Shutdown, streams};
 
-use super::{Intake, IntakeError, Link, Open, POLL, Published, PublishedChunk, Talk, chunks::chunks};
-use crate::{import::encode_order_into, output::thousands, progress::Progress};
+use super::{Freight, Intake, IntakeError, Link, Open, POLL, Published, PublishedChunk, Talk, chunks::chunks};
+use crate::{output::thousands, progress::Progress};
 
 /// How many chunks are published between two looks at the backlog.
 const CHECK_EVERY: usize = 4;
 
-impl Intake {
-    /// Publishes all orders, or those up to the signal. A Redis that is away or full is waited for.
+impl<F: Freight> Intake<F> {
+    /// Publishes all messages, or those up to the signal. A Redis that is away or full is waited for.
     ///
     /// # Errors
     /// When Redis refuses for good, or the temporary files fail. Starting over is harmless.
@@ -20,19 +20,15 @@ impl Intake {
         shutdown: &Shutdown,
     ) -> Result<Published, IntakeError> {
         progress.phase("Publishing", Some(total));
-        let mut link = Link::new(&self.redis, self.partitions);
+        let mut link = Link::new(&self.redis, self.partitions, F::STAGE);
         let mut published = Published::default();
-        let mut chunks = chunks(&self.orders, |order| {
-            let mut body = Vec::with_capacity(512);
-            encode_order_into(&order.order, &mut body);
-            body
-        });
+        let mut chunks = chunks(&self.freight, |item| F::encode(&item));
         let mut partitions = (0..self.partitions).cycle();
         let mut turn = 0usize;
         while let Some(bodies) = chunks.recv().await {
             let bodies = bodies?;
             if turn.is_multiple_of(CHECK_EVERY)
-                && !self.has_room(&mut link, published.orders, progress, shutdown).await?
+                && !self.has_room(&mut link, published.messages, progress, shutdown).await?
             {
                 return Ok(published);
             }
@@ -43,10 +39,10 @@ impl Intake {
             if let Some(last) = last {
                 published.chunks.push(PublishedChunk { partition, last });
             }
-            published.orders += bodies.len() as u64;
-            let count = published.orders;
+            published.messages += bodies.len() as u64;
+            let count = published.messages;
             let rate = progress.rate(count);
-            progress.show(count, || format!("{} orders, {}/s", thousands(count), thousands(rate)));
+            progress.show(count, || format!("{} {}, {}/s", thousands(count), F::NOUN, thousands(rate)));
         }
         published.complete = true;
         Ok(published)
@@ -82,8 +78,8 @@ impl Intake {
             let look = async |open: &mut Open| {
                 let mut backlog = 0;
                 for partition in 0..self.partitions {
-                    for stage in StageName::WAY {
-                        backlog += self.redis.backlog(&mut open.inspector, partition, stage).await?;
+                    for stage in F::WAY {
+                        backlog += self.redis.backlog(&mut open.inspector, partition, *stage).await?;
                     }
                 }
                 Ok(backlog)
@@ -93,7 +89,7 @@ impl Intake {
                 return Ok(true);
             }
             progress.show(published, || {
-                format!("{} orders are on their way: waiting for room (do workers run?)", thousands(backlog))
+                format!("{} {} are on their way: waiting for room (do workers run?)", thousands(backlog), F::NOUN)
             });
             if !shutdown.sleep(POLL).await {
                 return Ok(false);

@@ -1,22 +1,17 @@
-//! Waiting until Postgres knows every published order, and publishing again what Redis lost on the way.
+//! Waiting until Postgres knows all that was published, and publishing again what Redis lost on the way.
 
 use std::time::{Duration, Instant};
 
-use pipeline::{
-    message::encode_order,
-    retry,
-    shutdown::Shutdown,
-    store::{self, KnownOrder},
-    topology::StageName,
-};
+use pipeline::{retry, shutdown::Shutdown};
 use rustc_hash::FxHashMap;
 
 use super::{
-    Intake, IntakeError, Known, Link, Open, POLL, Published, PublishedChunk, Talk, chunks::chunks, refused::Refused,
+    Freight, Intake, IntakeError, Known, KnownItem, Link, Open, POLL, Published, PublishedChunk, Talk, chunks::chunks,
+    refused::Refused,
 };
-use crate::{import::GroupedOrder, output::thousands, patience::patiently, progress::Progress};
+use crate::{output::thousands, patience::patiently, progress::Progress};
 
-/// After this long without an order arriving, the user is told what to look at.
+/// After this long without anything arriving, the user is told what to look at.
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// Longest pause between two publications of the same chunk: whatever keeps losing it, the import must not flood it.
@@ -25,16 +20,16 @@ const AGAIN_PAUSE_MAX: Duration = Duration::from_secs(10);
 /// After so many publications of the same chunk the user is told that this is not normal.
 const AGAIN_STRANGE: u32 = 20;
 
-/// What a wait for known orders needs, chunk after chunk.
+/// What a wait for known messages needs, chunk after chunk.
 struct Wait<'a> {
     link: Link<'a>,
     refused: Refused,
     known: Known,
-    /// Orders of the chunks before this one.
+    /// Messages of the chunks before this one.
     seen: u64,
 }
 
-impl Intake {
+impl<F: Freight> Intake<F> {
     /// Waits until Postgres knows what was published; `None` when the signal came first. Servers that are away are
     /// waited for.
     ///
@@ -46,33 +41,33 @@ impl Intake {
         progress: &mut Progress,
         shutdown: &Shutdown,
     ) -> Result<Option<Known>, IntakeError> {
-        progress.phase("Processing", Some(published.orders));
+        progress.phase("Processing", Some(published.messages));
         let mut wait = Wait {
-            link: Link::new(&self.redis, self.partitions),
+            link: Link::new(&self.redis, self.partitions, F::STAGE),
             refused: Refused::default(),
             known: Known::default(),
             seen: 0,
         };
-        let mut chunks = chunks(&self.orders, |order| order);
+        let mut chunks = chunks(&self.freight, |item| item);
         for chunk in &published.chunks {
-            let Some(orders) = chunks.recv().await else { break };
-            let orders = orders?;
-            let count = orders.len() as u64;
-            if self.await_chunk(orders, *chunk, &mut wait, progress, shutdown).await?.is_none() {
+            let Some(items) = chunks.recv().await else { break };
+            let items = items?;
+            let count = items.len() as u64;
+            if self.await_chunk(items, *chunk, &mut wait, progress, shutdown).await?.is_none() {
                 return Ok(None);
             }
             wait.seen += count;
             let seen = wait.seen;
             let rate = progress.rate(seen);
-            progress.show(seen, || format!("{} orders, {}/s", thousands(seen), thousands(rate)));
+            progress.show(seen, || format!("{} {}, {}/s", thousands(seen), F::NOUN, thousands(rate)));
         }
         Ok(Some(wait.known))
     }
 
-    /// Waits until every order of a chunk is known or refused; `None` when the signal came first.
+    /// Waits until every message of a chunk is known or refused; `None` when the signal came first.
     async fn await_chunk(
         &self,
-        mut waiting: Vec<GroupedOrder>,
+        mut waiting: Vec<F::Item>,
         mut chunk: PublishedChunk,
         wait: &mut Wait<'_>,
         progress: &mut Progress,
@@ -101,14 +96,15 @@ impl Intake {
                         return Ok(None);
                     };
                     chunk = again;
-                    wait.known.republished_orders += waiting.len() as u64;
+                    wait.known.republished += waiting.len() as u64;
                     published_again += 1;
                     again_from = Instant::now() + pauses.next().unwrap_or(AGAIN_PAUSE_MAX);
                     if published_again == AGAIN_STRANGE {
                         progress.note(&format!(
-                            "{} orders were published {AGAIN_STRANGE} times and are in Postgres still not: does another \
+                            "{} {} were published {AGAIN_STRANGE} times and are in Postgres still not: does another \
                              system use this Redis and namespace, with another database?",
-                            thousands(waiting.len() as u64)
+                            thousands(waiting.len() as u64),
+                            F::NOUN
                         ));
                     }
                 }
@@ -137,69 +133,67 @@ impl Intake {
     ) -> Result<Option<bool>, IntakeError> {
         let look = async |open: &mut Open| {
             let PublishedChunk { partition, last } = chunk;
-            self.redis.is_past(&mut open.inspector, partition, StageName::Reservation, last).await
+            self.redis.is_past(&mut open.inspector, partition, F::STAGE, last).await
         };
         Ok(talk.redis(link, look).await?)
     }
 
-    /// Counts the orders that Postgres knows and returns the others; `None` when the signal came first.
+    /// Counts what Postgres knows and returns the rest; `None` when the signal came first.
     async fn look_up(
         &self,
-        orders: Vec<GroupedOrder>,
+        items: Vec<F::Item>,
         known: &mut Known,
         talk: Talk<'_>,
-    ) -> Result<Option<Vec<GroupedOrder>>, IntakeError> {
-        let codes: Vec<String> = orders.iter().map(|order| order.order.code().to_string()).collect();
+    ) -> Result<Option<Vec<F::Item>>, IntakeError> {
+        let names: Vec<String> = items.iter().map(|item| F::name(item).to_owned()).collect();
         let tell = |text: &str| talk.progress.note(text);
-        let ask = async || Ok(store::known_orders(&self.store.pool(), &codes).await?);
+        let ask = async || Ok(F::known(&self.store, &names).await?);
         let Some(found) = patiently(talk.shutdown, tell, ask).await? else { return Ok(None) };
-        Ok(Some(orders.into_iter().filter(|order| !self.count(order, &found, known)).collect()))
+        Ok(Some(items.into_iter().filter(|item| !self.count(item, &found, known)).collect()))
     }
 
-    fn count(&self, order: &GroupedOrder, found: &FxHashMap<String, KnownOrder>, known: &mut Known) -> bool {
-        let Some(existing) = found.get(order.order.code().as_str()) else { return false };
-        let (orders, rows) = if existing.content_hash != order.order.content_hash() {
-            (&mut known.conflicting_orders, &mut known.conflicting_rows)
+    fn count(&self, item: &F::Item, found: &FxHashMap<String, KnownItem>, known: &mut Known) -> bool {
+        let Some(existing) = found.get(F::name(item)) else { return false };
+        let count = if existing.content_hash != F::content_hash(item) {
+            &mut known.conflicting
         } else if existing.import_id == Some(self.import_id) {
-            (&mut known.new_orders, &mut known.new_rows)
+            &mut known.new
         } else {
-            (&mut known.duplicate_orders, &mut known.duplicate_rows)
+            &mut known.duplicate
         };
-        *orders += 1;
-        *rows += order.rows() as u64;
+        count.add(F::rows(item));
         true
     }
 
-    /// Counts the orders that the workers refused and returns the others; `None` when the signal came first.
+    /// Counts what the workers refused and returns the rest; `None` when the signal came first.
     async fn set_refused_aside(
         &self,
-        orders: Vec<GroupedOrder>,
+        items: Vec<F::Item>,
         partition: u16,
         wait: &mut Wait<'_>,
         talk: Talk<'_>,
-    ) -> Result<Option<Vec<GroupedOrder>>, IntakeError> {
+    ) -> Result<Option<Vec<F::Item>>, IntakeError> {
         let Wait { link, refused, known, .. } = wait;
-        let read =
-            async |open: &mut Open| refused.read(&self.redis, &mut open.inspector, partition, self.import_id).await;
+        let read = async |open: &mut Open| {
+            refused.read::<F>(&self.redis, &mut open.inspector, partition, self.import_id).await
+        };
         if talk.redis(link, read).await?.is_none() {
             return Ok(None);
         }
-        let (missing, lost): (Vec<_>, Vec<_>) =
-            orders.into_iter().partition(|order| refused.has(order.order.code().as_str()));
-        known.missing_orders += missing.len() as u64;
-        known.missing_rows += missing.iter().map(|order| order.rows() as u64).sum::<u64>();
+        let (missing, lost): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| refused.has(F::name(item)));
+        missing.iter().for_each(|item| known.missing.add(F::rows(item)));
         Ok(Some(lost))
     }
 
     /// Publishes what was lost; the chunk as it stands now, or `None` when the signal came first.
     async fn publish_again(
         &self,
-        orders: &[GroupedOrder],
+        items: &[F::Item],
         chunk: PublishedChunk,
         link: &mut Link<'_>,
         talk: Talk<'_>,
     ) -> Result<Option<PublishedChunk>, IntakeError> {
-        let bodies: Vec<Vec<u8>> = orders.iter().map(|order| encode_order(&order.order)).collect();
+        let bodies: Vec<Vec<u8>> = items.iter().map(F::encode).collect();
         let Some(last) = self.add(link, chunk.partition, &bodies, talk).await? else { return Ok(None) };
         Ok(Some(last.map_or(chunk, |last| PublishedChunk { last, ..chunk })))
     }

@@ -4,7 +4,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use sqlx::PgConnection;
 use tracing::{error, warn};
 
-use super::{AGAIN_S, Payments};
+use super::{AGAIN_S, ASK_MAX, Payments};
 use crate::{
     domain::{CallbackOutcome, OrderId, OrderStatus, PaymentStatus},
     failpoint,
@@ -12,9 +12,6 @@ use crate::{
     message::OrderRef,
     store::{self, DuePayment, LockedPayment, NewPayments, PaymentChange},
 };
-
-/// Most payments that are asked about together.
-const ASK_MAX: i64 = 500;
 
 /// A provider that has never heard of a charge is asked again for so long after the payment has expired: the request may
 /// still be on its way.

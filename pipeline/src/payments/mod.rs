@@ -11,6 +11,7 @@
 mod callbacks;
 mod charges;
 mod refunds;
+mod returns;
 
 pub use charges::{Settleable, return_late_money};
 pub use refunds::Granting;
@@ -45,6 +46,9 @@ impl Default for PaymentLimits {
 
 /// How long a refund waits for an order that nobody knows: it may have overtaken the order on its way in.
 const UNKNOWN_ORDER_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Most payments, or refunds, that are looked after together.
+const ASK_MAX: i64 = 500;
 
 /// First pause before a provider is asked again that gave no answer, in seconds.
 const AGAIN_S: f64 = 1.0;

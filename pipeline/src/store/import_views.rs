@@ -11,6 +11,8 @@ use super::Error;
 pub struct ImportView {
     /// Its number.
     pub id: i64,
+    /// What it holds: `orders` or `refunds`. Of a file of refunds, what is said of orders below is said of refunds.
+    pub kind: String,
     /// The file's name.
     pub file: String,
     /// SHA-256 of the file, once it is read.
@@ -46,7 +48,7 @@ pub async fn list_imports(
     limit: i64,
 ) -> Result<Vec<ImportView>, Error> {
     let rows = sqlx::query!(
-        "SELECT id, file_name, sha256, status, rows, rejected, rejected_orders, orders, duplicates, conflicts,
+        "SELECT id, kind, file_name, sha256, status, rows, rejected, rejected_orders, orders, duplicates, conflicts,
                 started_at, finished_at
          FROM imports
          WHERE ($1::bigint IS NULL OR id = $1) AND id < coalesce($2, 9223372036854775807)
@@ -61,6 +63,7 @@ pub async fn list_imports(
         .into_iter()
         .map(|row| ImportView {
             id: row.id,
+            kind: row.kind,
             file: row.file_name,
             sha256: row.sha256,
             status: row.status,

@@ -4,15 +4,40 @@ use rustc_hash::FxHashMap;
 use sqlx::PgPool;
 
 use super::Error;
+use crate::domain::{Cents, RefundStatus};
+
+/// What an imported file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImportKind {
+    /// Orders, several rows each.
+    Orders,
+    /// Requests for refunds, one row each.
+    Refunds,
+}
+
+impl ImportKind {
+    /// The word in `imports.kind`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Orders => "orders",
+            Self::Refunds => "refunds",
+        }
+    }
+}
 
 /// Records that a file is being read; the import's number.
 ///
 /// # Errors
 /// As any statement.
-pub async fn start_import(pool: &PgPool, file_name: &str) -> Result<i64, Error> {
-    Ok(sqlx::query_scalar!("INSERT INTO imports (file_name) VALUES ($1) RETURNING id", file_name)
-        .fetch_one(pool)
-        .await?)
+pub async fn start_import(pool: &PgPool, kind: ImportKind, file_name: &str) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar!(
+        "INSERT INTO imports (kind, file_name) VALUES ($1, $2) RETURNING id",
+        kind.as_str(),
+        file_name
+    )
+    .fetch_one(pool)
+    .await?)
 }
 
 /// What is known of an import at some point of its way.
@@ -26,7 +51,7 @@ pub struct ImportOutcome {
     pub rejected: i64,
     /// Orders rejected.
     pub rejected_orders: i64,
-    /// Orders published.
+    /// Orders published, or refunds.
     pub orders: i64,
     /// Of those, known before with the same content; `None` while nobody waited to see.
     pub duplicates: Option<i64>,
@@ -90,4 +115,44 @@ pub async fn known_orders(pool: &PgPool, codes: &[String]) -> Result<FxHashMap<S
             (row.code, order)
         })
         .collect())
+}
+
+/// What Postgres knows of a refund that was published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefundStanding {
+    /// The import that brought it first.
+    pub import_id: Option<i64>,
+    /// Fingerprint of the request.
+    pub request_hash: i64,
+    /// Where it stands.
+    pub status: RefundStatus,
+    /// Why it was refused or failed.
+    pub refusal: Option<String>,
+    /// Granted; unknown while it waits, and what was asked for where it is refused.
+    pub amount: Option<Cents>,
+}
+
+/// Those of the keys that Postgres knows.
+///
+/// # Errors
+/// As any statement.
+pub async fn refund_standings(pool: &PgPool, keys: &[String]) -> Result<FxHashMap<String, RefundStanding>, Error> {
+    let rows = sqlx::query!(
+        "SELECT key, import_id, request_hash, status, refusal, amount_cents FROM refunds WHERE key = ANY ($1)",
+        keys
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let standing = RefundStanding {
+                import_id: row.import_id,
+                request_hash: row.request_hash,
+                status: row.status.parse()?,
+                refusal: row.refusal,
+                amount: row.amount_cents.map(Cents::new),
+            };
+            Ok((row.key, standing))
+        })
+        .collect()
 }

@@ -8,6 +8,7 @@ mod audit;
 mod callbacks;
 mod catalogue;
 mod connection;
+mod due;
 mod error;
 mod events;
 mod idempotency;
@@ -34,6 +35,10 @@ pub use catalogue::{
     Customer, Product, SEEDED_SKU_PREFIX, has_real_products, is_catalogue_empty, upsert_customers, upsert_products,
 };
 pub use connection::{Store, WorkerSettings, commit};
+pub use due::{
+    DuePayment, PendingRefund, WaitingRefund, claim_due_payments, claim_due_refunds, claim_waiting_refunds,
+    is_money_owed, pending_refunds,
+};
 pub use error::{Error, ErrorKind};
 pub use events::{
     BoardEvent, CustomerRevenue, DayFigures, NewEvent, PiecesSold, append_events, board_events_after, customer_revenue,
@@ -43,7 +48,10 @@ pub use idempotency::{
     Claim, KeptAnswer, RequestKey, claim_request_key, delete_old_request_keys, keep_answer, release_request_key,
 };
 pub use import_views::{ImportView, list_imports};
-pub use imports::{ImportOutcome, KnownOrder, known_orders, note_import_status, start_import};
+pub use imports::{
+    ImportKind, ImportOutcome, KnownOrder, RefundStanding, known_orders, note_import_status, refund_standings,
+    start_import,
+};
 pub use ledger::{LedgerPayment, LedgerRefund, LedgerSnapshot};
 pub use notifications::{
     DueNotification, NextTry, NotificationFilter, NotificationRow, enqueue_notifications, events_without_notifications,
@@ -57,8 +65,8 @@ pub use orders::{
 };
 pub use parked::{Abandonment, abandon_parked_order, foresee_abandonment, park_orders, parked_orders, unpark_orders};
 pub use payments::{
-    DuePayment, LockedPayment, NewPayments, PayableOrder, PaymentChange, begin_payments, change_payments,
-    claim_due_payments, insert_payments, is_money_owed, lock_payments_of_orders, order_ids_by_code, payable_orders,
+    LockedPayment, NewPayments, PayableOrder, PaymentChange, begin_payments, change_payments, insert_payments,
+    lock_payments_of_orders, order_ids_by_code, payable_orders,
 };
 pub use reconciliations::{
     Reconciliation, StrandedOrder, note_reconciliation, now, oldest_open_order, orders_in_turn, parked_before,
@@ -66,10 +74,9 @@ pub use reconciliations::{
 };
 pub use refund_views::{RefundFilter, RefundView, find_refund, list_refunds};
 pub use refunds::{
-    KnownRefund, LockedRefund, NewRefund, PendingRefund, RefundEnd, RefundTimes, RefundableOrder, WaitingRefund,
-    add_refunded, claim_due_refunds, claim_waiting_refunds, end_refunds, insert_automatic_refunds,
-    lock_refundable_orders, lock_refunds_with_orders, pending_refunds, postpone_refunds, refunds_by_key, return_stock,
-    write_refunds,
+    KnownRefund, LockedRefund, NewRefund, RefundEnd, RefundTimes, RefundableOrder, add_refunded, end_refunds,
+    insert_automatic_refunds, lock_refundable_orders, lock_refunds_with_orders, postpone_refunds, refunds_by_key,
+    return_stock, write_refunds,
 };
 pub use reservations::{ExistingOrder, NewOrders, draw_order_ids, insert_orders, known_customers, orders_by_code};
 pub use settlements::{SettleableOrder, lock_orders_in_id_order, mark_settled, release_held_stock};

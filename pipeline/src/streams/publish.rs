@@ -1,4 +1,4 @@
-//! Adding orders to the pipeline, in pipelined batches.
+//! Adding messages to the pipeline, in pipelined batches.
 
 use redis::{Pipeline, Value, aio::MultiplexedConnection};
 
@@ -8,7 +8,7 @@ use crate::{
     topology::StageName,
 };
 
-/// Adds orders to the stream `incoming` of one partition.
+/// Adds messages to the stream of one stage in one partition.
 #[derive(Debug)]
 pub struct Publisher {
     connection: MultiplexedConnection,
@@ -20,8 +20,8 @@ impl Publisher {
     ///
     /// # Errors
     /// When Redis cannot be reached.
-    pub async fn connect(redis: &Redis, partition: u16) -> Result<Self, Error> {
-        Ok(Self { connection: redis.connect().await?, stream: redis.keys().stream(partition, StageName::Reservation) })
+    pub async fn connect(redis: &Redis, partition: u16, stage: StageName) -> Result<Self, Error> {
+        Ok(Self { connection: redis.connect().await?, stream: redis.keys().stream(partition, stage) })
     }
 
     /// Adds the bodies in order, in one round trip; the id of the last one, or `None` for no bodies. After an error

@@ -127,7 +127,7 @@ impl Stack {
     /// Publishes orders as an importer does.
     pub(crate) async fn publish(&self, orders: &[Order]) {
         let bodies: Vec<Vec<u8>> = orders.iter().map(encode_order).collect();
-        let mut publisher = Publisher::connect(&self.redis, 0).await.expect("Redis");
+        let mut publisher = Publisher::connect(&self.redis, 0, StageName::Reservation).await.expect("Redis");
         publisher.publish(&bodies, None).await.expect("published");
     }
 

@@ -12,12 +12,12 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use pipeline::shutdown::Shutdown;
+use pipeline::{shutdown::Shutdown, store::ImportKind};
 
 use crate::{
     cli::ImportArgs,
     exit::{Exit, Refusal},
-    import::{self, Parsed, ReadError, ReadOptions, Reject, RejectWriter},
+    import::{self, Parsed, ParsedRefunds, ReadError, ReadOptions, Reject, RejectSink, RejectWriter},
     output::thousands,
     progress::Progress,
 };
@@ -34,6 +34,7 @@ const INTERRUPT_PATIENCE: Duration = Duration::from_secs(1);
 /// A file to import, open.
 pub(crate) struct File {
     pub(crate) name: String,
+    pub(super) kind: ImportKind,
     pub(crate) rejects: PathBuf,
     length: Option<u64>,
     reader: Box<dyn Read + Send>,
@@ -58,18 +59,20 @@ impl File {
         Ok(())
     }
 
-    /// An uploaded file, under the name that its sender gave it.
+    /// An uploaded file of orders, under the name that its sender gave it.
     pub(crate) fn upload(name: &str, file: FsFile, rejects: PathBuf) -> io::Result<Self> {
         let length = Some(file.metadata()?.len());
-        Ok(Self { name: name.to_owned(), rejects, length, reader: Box::new(file) })
+        Ok(Self { name: name.to_owned(), kind: ImportKind::Orders, rejects, length, reader: Box::new(file) })
     }
 
-    pub(super) fn open(path: &Path, rejects: Option<&Path>) -> anyhow::Result<Self> {
+    pub(super) fn open(path: &Path, args: &ImportArgs) -> anyhow::Result<Self> {
+        let rejects = args.rejects.as_deref();
+        let kind = if args.refunds { ImportKind::Refunds } else { ImportKind::Orders };
         Self::check(path, rejects)?;
         let rejects = |default: PathBuf| rejects.map_or(default, Path::to_owned);
         if path.as_os_str() == "-" {
             let rejects = rejects(PathBuf::from("stdin.rejects.csv"));
-            return Ok(Self { name: "-".to_owned(), rejects, length: None, reader: Box::new(io::stdin()) });
+            return Ok(Self { name: "-".to_owned(), kind, rejects, length: None, reader: Box::new(io::stdin()) });
         }
         let name = path.display().to_string();
         let file = FsFile::open(path).with_context(|| format!("cannot open {name}"))?;
@@ -78,6 +81,7 @@ impl File {
             rejects: rejects(PathBuf::from(format!("{name}.rejects.csv"))),
             length: metadata.is_file().then_some(metadata.len()),
             name,
+            kind,
             reader: Box::new(file),
         })
     }
@@ -89,20 +93,48 @@ pub(crate) fn spill_dir() -> PathBuf {
     if env::var_os("TMPDIR").is_none() && on_disk.is_dir() { on_disk.to_owned() } else { env::temp_dir() }
 }
 
-/// Reads the file to its end; `None` when the signal came first.
+/// Reads a file of orders to its end; `None` when the signal came first.
 pub(super) async fn read(
     file: File,
     args: &ImportArgs,
     progress: &mut Progress,
     shutdown: &Shutdown,
 ) -> anyhow::Result<Option<Parsed>> {
+    read_as(import::read, file, args, progress, shutdown).await
+}
+
+/// Reads a file of refunds to its end; `None` when the signal came first.
+pub(super) async fn read_refunds(
+    file: File,
+    args: &ImportArgs,
+    progress: &mut Progress,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Option<ParsedRefunds>> {
+    read_as(import::read_refunds, file, args, progress, shutdown).await
+}
+
+/// One of the ways to read a file.
+type Reader<T> = fn(
+    Box<dyn Read + Send>,
+    &ReadOptions,
+    &mut RejectSink<'_>,
+    &mut dyn FnMut(import::Progress) -> ControlFlow<()>,
+) -> Result<T, ReadError>;
+
+async fn read_as<T: Send + 'static>(
+    reader: Reader<T>,
+    file: File,
+    args: &ImportArgs,
+    progress: &mut Progress,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Option<T>> {
     progress.phase("Reading", file.length);
     let options =
         ReadOptions { strict: args.strict, memory_bytes_max: usize::try_from(args.memory)?, spill_dir: spill_dir() };
     let (reports, inbox) = mpsc::channel();
     let stop = shutdown.clone();
     let name = file.name.clone();
-    let mut reading = tokio::task::spawn_blocking(move || read_blocking(file, &options, &stop, &reports));
+    let mut reading = tokio::task::spawn_blocking(move || read_blocking(reader, file, &options, &stop, &reports));
     let read = loop {
         if let Some(import::Progress { bytes, rows }) = inbox.try_iter().last() {
             let rate = progress.rate(rows);
@@ -124,14 +156,15 @@ pub(super) async fn read(
     }
 }
 
-fn read_blocking(
+fn read_blocking<T>(
+    reader: Reader<T>,
     file: File,
     options: &ReadOptions,
     stop: &Shutdown,
     reports: &mpsc::Sender<import::Progress>,
-) -> Result<Parsed, ReadError> {
-    let mut rejects = Rejects { name: file.name, path: file.rejects, writer: None, count: 0 };
-    let parsed = import::read(file.reader, options, &mut |reject| rejects.take(reject), &mut |progress| {
+) -> Result<T, ReadError> {
+    let mut rejects = Rejects { name: file.name, kind: file.kind, path: file.rejects, writer: None, count: 0 };
+    let parsed = reader(file.reader, options, &mut |reject| rejects.take(reject), &mut |progress| {
         if stop.has_begun() || reports.send(progress).is_err() {
             return ControlFlow::Break(());
         }
@@ -144,6 +177,7 @@ fn read_blocking(
 /// The reject file, which comes into being with the first rejected row.
 struct Rejects {
     name: String,
+    kind: ImportKind,
     path: PathBuf,
     writer: Option<RejectWriter<BufWriter<FsFile>>>,
     count: u64,
@@ -155,7 +189,11 @@ impl Rejects {
             let file = FsFile::create(&self.path).map_err(|error| {
                 io::Error::new(error.kind(), format!("{}: {error}; name another with --rejects", self.path.display()))
             })?;
-            self.writer = Some(RejectWriter::new(BufWriter::new(file))?);
+            let out = BufWriter::new(file);
+            self.writer = Some(match self.kind {
+                ImportKind::Orders => RejectWriter::new(out)?,
+                ImportKind::Refunds => RejectWriter::of_refunds(out)?,
+            });
         }
         self.count += 1;
         if self.count <= SHOWN_MAX {

@@ -4,15 +4,15 @@ use std::{collections::BTreeMap, time::Duration};
 
 use pipeline::{
     runner::CountersSnapshot,
-    store::{Latency, StateCount},
+    store::{ImportKind, Latency, StateCount},
     topology::StageName,
 };
 use serde::Serialize;
 
-use super::reading::File;
+use super::{reading::File, refunds::RefundsSummary};
 use crate::{
     exit::Exit,
-    import::Parsed,
+    import::{Parsed, ParsedRefunds},
     intake::Known,
     output::{self, money, text_line, thousands},
 };
@@ -54,6 +54,7 @@ impl Outcome {
 /// The summary of one file; `--json` prints it as it is.
 #[derive(Debug, Serialize)]
 pub(crate) struct Summary {
+    pub(super) kind: ImportKind,
     pub(super) file: String,
     pub(super) import_id: Option<i64>,
     pub(super) dry_run: bool,
@@ -68,7 +69,10 @@ pub(crate) struct Summary {
     /// Good orders in the file.
     pub(super) orders: u64,
     pub(super) published_orders: u64,
-    pub(super) known: Option<Known>,
+    pub(super) known: Option<KnownOrders>,
+    /// Of a file of refunds: what came of them. All that is said of orders is zero then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refunds: Option<RefundsSummary>,
     /// Orders of this import by state and reason.
     pub(super) states: Vec<StateCount>,
     /// What the workers did that this import brought along.
@@ -77,6 +81,36 @@ pub(crate) struct Summary {
     warnings: Vec<String>,
     rejects_file: Option<String>,
     seconds: Seconds,
+}
+
+/// What became of the published orders.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(super) struct KnownOrders {
+    new_orders: u64,
+    new_rows: u64,
+    duplicate_orders: u64,
+    duplicate_rows: u64,
+    conflicting_orders: u64,
+    conflicting_rows: u64,
+    missing_orders: u64,
+    missing_rows: u64,
+    republished_orders: u64,
+}
+
+impl From<Known> for KnownOrders {
+    fn from(known: Known) -> Self {
+        Self {
+            new_orders: known.new.messages,
+            new_rows: known.new.rows,
+            duplicate_orders: known.duplicate.messages,
+            duplicate_rows: known.duplicate.rows,
+            conflicting_orders: known.conflicting.messages,
+            conflicting_rows: known.conflicting.rows,
+            missing_orders: known.missing.messages,
+            missing_rows: known.missing.rows,
+            republished_orders: known.republished,
+        }
+    }
 }
 
 /// How long each part took.
@@ -91,6 +125,7 @@ struct Seconds {
 impl Summary {
     pub(crate) fn new(file: &File) -> Self {
         Self {
+            kind: file.kind,
             file: file.name.clone(),
             import_id: None,
             dry_run: false,
@@ -103,6 +138,7 @@ impl Summary {
             orders: 0,
             published_orders: 0,
             known: None,
+            refunds: None,
             states: Vec::new(),
             stages: BTreeMap::new(),
             latency: None,
@@ -120,14 +156,8 @@ impl Summary {
         self.rejected_rows = parsed.rejected_rows;
         self.rejected_orders = parsed.rejected_orders;
         self.orders = parsed.orders;
-        self.seconds.read = took.as_secs_f64();
-        if parsed.rejected_rows == 0 {
-            self.rejects_file = None;
-        }
         let warnings = &parsed.warnings;
-        if !warnings.ignored_columns.is_empty() {
-            self.warnings.push(format!("ignored columns: {}", warnings.ignored_columns.join(", ")));
-        }
+        self.read_to_end(&warnings.ignored_columns, took);
         if let Some(line) = warnings.first_several_customers_line {
             let orders = thousands(warnings.orders_with_several_customers);
             self.warnings.push(format!(
@@ -137,7 +167,66 @@ impl Summary {
         }
     }
 
-    pub(super) fn published(&mut self, orders: u64, took: Duration) {
+    pub(super) fn read_refunds(&mut self, parsed: &ParsedRefunds, took: Duration) {
+        self.outcome = Outcome::Done;
+        self.sha256 = Some(parsed.sha256.clone());
+        self.rows = parsed.rows;
+        self.accepted_rows = parsed.accepted_rows;
+        self.rejected_rows = parsed.rejected_rows;
+        self.refunds = Some(RefundsSummary::read(parsed));
+        self.read_to_end(&parsed.ignored_columns, took);
+    }
+
+    fn read_to_end(&mut self, ignored_columns: &[String], took: Duration) {
+        self.seconds.read = took.as_secs_f64();
+        if self.rejected_rows == 0 {
+            self.rejects_file = None;
+        }
+        if !ignored_columns.is_empty() {
+            self.warnings.push(format!("ignored columns: {}", ignored_columns.join(", ")));
+        }
+    }
+
+    /// What came of the refunds of the file.
+    pub(super) fn refunds_mut(&mut self) -> &mut RefundsSummary {
+        self.refunds.get_or_insert_default()
+    }
+
+    pub(super) fn published_refunds(&mut self, refunds: u64, took: Duration) {
+        self.refunds_mut().published = refunds;
+        self.seconds.publish = took.as_secs_f64();
+    }
+
+    /// Messages that were published.
+    pub(super) fn published(&self) -> u64 {
+        self.refunds.as_ref().map_or(self.published_orders, |refunds| refunds.published)
+    }
+
+    /// Of those, known before with the same content; `None` while nobody waited to see.
+    pub(super) fn duplicates(&self) -> Option<u64> {
+        match &self.refunds {
+            Some(refunds) => refunds.known.map(|known| known.duplicate),
+            None => self.known.map(|known| known.duplicate_orders),
+        }
+    }
+
+    /// Of those, known before with other content; `None` while nobody waited to see.
+    pub(super) fn conflicts(&self) -> Option<u64> {
+        match &self.refunds {
+            Some(refunds) => refunds.known.map(|known| known.conflicting),
+            None => self.known.map(|known| known.conflicting_orders),
+        }
+    }
+
+    /// Of those, refused by the workers.
+    fn missing(&self) -> u64 {
+        match &self.refunds {
+            Some(refunds) => refunds.known.map_or(0, |known| known.missing),
+            None => self.known.map_or(0, |known| known.missing_orders),
+        }
+    }
+
+    pub(super) fn published_orders(&mut self, orders: u64, took: Duration) {
         self.published_orders = orders;
         self.seconds.publish = took.as_secs_f64();
     }
@@ -149,12 +238,11 @@ impl Summary {
 
     /// How the process should end if this is its only file.
     pub(super) fn exit(&self) -> Exit {
-        let known = self.known.unwrap_or_default();
         match self.outcome {
             Outcome::Interrupted => Exit::Interrupted,
             Outcome::Failed => Exit::Failed,
-            _ if known.missing_orders > 0 => Exit::Failed,
-            _ if self.rejected_rows > 0 || known.conflicting_orders > 0 => Exit::Rejected,
+            _ if self.missing() > 0 => Exit::Failed,
+            _ if self.rejected_rows > 0 || self.conflicts().is_some_and(|conflicts| conflicts > 0) => Exit::Rejected,
             _ => Exit::Done,
         }
     }
@@ -169,10 +257,11 @@ impl Summary {
         }
         if self.outcome == Outcome::Interrupted {
             eprintln!(
-                "Interrupted after {} of {} orders. Nothing is lost: import {} again to go on; orders that are known \
-                 already are left as they are.",
-                thousands(self.published_orders),
-                thousands(self.orders),
+                "Interrupted after {} of {} {}. Nothing is lost: import {} again to go on; what is known already is left \
+                 as it is.",
+                thousands(self.published()),
+                thousands(self.refunds.as_ref().map_or(self.orders, |refunds| refunds.refunds)),
+                self.kind.as_str(),
                 self.file
             );
             return Ok(());
@@ -189,11 +278,14 @@ impl Summary {
             thousands(self.accepted_rows),
             thousands(self.rejected_rows)
         ))?;
-        text_line(&format!(
-            "  orders       {} good, {} rejected",
-            thousands(self.orders),
-            thousands(self.rejected_orders)
-        ))?;
+        match &self.refunds {
+            Some(refunds) => refunds.print()?,
+            None => text_line(&format!(
+                "  orders       {} good, {} rejected",
+                thousands(self.orders),
+                thousands(self.rejected_orders)
+            ))?,
+        }
         if let Some(known) = self.known {
             self.print_known(known)?;
         }
@@ -201,10 +293,13 @@ impl Summary {
             text_line(&format!("  rejects      {file}"))?;
         }
         self.print_rates()?;
-        self.print_states()
+        match &self.refunds {
+            Some(refunds) => refunds.print_outcomes(),
+            None => self.print_states(),
+        }
     }
 
-    fn print_known(&self, known: Known) -> anyhow::Result<()> {
+    fn print_known(&self, known: KnownOrders) -> anyhow::Result<()> {
         text_line(&format!(
             "  of those     {} new ({} rows), {} duplicates ({} rows), {} conflicts ({} rows)",
             thousands(known.new_orders),
@@ -233,6 +328,9 @@ impl Summary {
             self.seconds.read,
             per_second(self.rows, self.seconds.read)
         ))?;
+        if let Some(refunds) = &self.refunds {
+            return refunds.print_rate(self.seconds.publish);
+        }
         if self.published_orders > 0 {
             text_line(&format!(
                 "  publish      {:.2} s, {} orders/s",
@@ -281,6 +379,6 @@ impl Summary {
 }
 
 #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "for people")]
-fn per_second(count: u64, seconds: f64) -> String {
+pub(super) fn per_second(count: u64, seconds: f64) -> String {
     thousands((count as f64 / seconds.max(1e-6)) as u64)
 }
