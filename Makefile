@@ -33,9 +33,10 @@ doc: ## The code's documentation, without warnings
 unit: ## All tests, and the demo in small
 	@scripts/test.sh
 
-contracts: ## Renew docs/openapi.json and the collection made from it
+contracts: ## Renew docs/openapi.json, the collection made from it, and docs/asyncapi.json
 	@$(CARGO) run --quiet --bin orderstream -- api openapi >docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
 	@$(CARGO) run --quiet --bin orderstream -- api postman >docs/postman.json.new && mv docs/postman.json.new docs/postman.json
+	@$(CARGO) run --quiet --bin orderstream -- api asyncapi >docs/asyncapi.json.new && mv docs/asyncapi.json.new docs/asyncapi.json
 
 sqlx: ## Renew .sqlx after a change of SQL or schema
 	@scripts/sqlx.sh

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing to build, run and test: a C compiler, redis-server, PostgreSQL's server programs, and for the
-# tests Python, Node.js and openssl. Says what it does and asks for nothing. The servers are not started: the program starts private ones where it needs them.
+# tests Python, Node.js, openssl and curl. Says what it does and asks for nothing. The servers are not started: the program starts private ones where it needs them.
 set -euo pipefail
 
 missing=()
@@ -14,12 +14,13 @@ if ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
 fi
 command -v node >/dev/null || missing+=(nodejs)
 command -v openssl >/dev/null || missing+=(openssl)
+command -v curl >/dev/null || missing+=(curl)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 by_hand() {
     echo "error: $1" >&2
     echo "Install these and run the same command again: ${missing[*]}" >&2
-    echo "(programs needed: cc, redis-server, PostgreSQL 15 or later with initdb, pg_ctl and postgres, python3 with venv, node, openssl)" >&2
+    echo "(programs needed: cc, redis-server, PostgreSQL 15 or later with initdb, pg_ctl and postgres, python3 with venv, node, openssl, curl)" >&2
     exit 1
 }
 

@@ -1,5 +1,6 @@
 //! The command line: every flag with its default and its variable.
 
+pub mod api;
 pub mod dead;
 pub mod gateway;
 pub mod http;
@@ -66,10 +67,10 @@ pub enum Command {
         #[command(subcommand)]
         what: http::TokenCommand,
     },
-    /// Print the description of the HTTP API
+    /// Print the description of an interface, for programs that read one
     Api {
-        /// In which form
-        form: http::ApiDocument,
+        /// Which one
+        form: api::ApiDocument,
     },
     /// Run a local stack (a private Postgres and Redis) with all workers, until Ctrl-C or around a command
     Dev(DevArgs),

@@ -10,6 +10,9 @@ use crate::{
     signature::Secret,
 };
 
+/// The first part of all Redis keys, unless configured otherwise.
+pub const DEFAULT_NAMESPACE: &str = "orderstream";
+
 /// What every command may be told.
 #[derive(Debug, Clone, Args)]
 pub struct Globals {
@@ -27,7 +30,7 @@ pub struct Globals {
     pub state_dir: Option<PathBuf>,
 
     /// First part of all Redis keys
-    #[arg(long, global = true, env = "ORDERSTREAM_NAMESPACE", default_value = "orderstream", hide_env_values = true, value_parser = parse_namespace)]
+    #[arg(long, global = true, env = "ORDERSTREAM_NAMESPACE", default_value = DEFAULT_NAMESPACE, hide_env_values = true, value_parser = parse_namespace)]
     pub namespace: String,
 
     /// Accept a Redis that may lose or evict orders

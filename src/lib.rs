@@ -5,6 +5,7 @@ pub mod backends;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod contracts;
 mod decimal;
 pub mod exit;
 pub mod gateway;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use pipeline::domain::ApiRole;
 
 use super::parse_bytes;
@@ -75,13 +75,4 @@ pub enum TokenCommand {
         /// Its number in the list
         id: i64,
     },
-}
-
-/// `orderstream api`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ApiDocument {
-    /// OpenAPI 3.1 of the HTTP API.
-    Openapi,
-    /// A collection of requests for Postman and Bruno.
-    Postman,
 }

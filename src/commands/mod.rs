@@ -1,5 +1,6 @@
 //! One file per command.
 
+mod api;
 mod audit;
 mod catalogue;
 pub(crate) mod dead;
@@ -62,11 +63,11 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
             clap_complete::generate(shell, &mut Cli::command(), "orderstream", &mut io::stdout());
             Ok(Exit::Done)
         }
+        Command::Api { form } => api::print(form),
         Command::Dev(args) => dev::run(&globals, args).await,
         Command::Run(args) => run::run(&globals, &args).await,
         Command::Serve(args) => serve::run(&globals, &args).await,
         Command::Token { what } => token::run(&Backends::open(&globals).await?, what, &globals).await,
-        Command::Api { form } => serve::describe(form),
         Command::Migrate => catalogue::migrate(&Backends::open(&globals).await?, &globals).await,
         Command::Seed(args) => catalogue::seed(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Load { what } => catalogue::load(&globals, &what).await,

@@ -1,16 +1,9 @@
-//! `orderstream serve` and `orderstream api`.
+//! `orderstream serve`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::shutdown_on_signal;
-use crate::{
-    backends::Backends,
-    cli::http::{ApiDocument, ServeArgs},
-    config::Globals,
-    exit::Exit,
-    http::{self, Server},
-    output,
-};
+use crate::{backends::Backends, cli::http::ServeArgs, config::Globals, exit::Exit, http::Server};
 
 /// Where HTTP is served unless another address is named.
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -25,13 +18,5 @@ pub(super) async fn run(globals: &Globals, args: &ServeArgs) -> anyhow::Result<E
     let server = Server::start(&backends, &args.http, address, &shutdown).await?;
     server.announce()?;
     server.stopped().await?;
-    Ok(Exit::Done)
-}
-
-pub(super) fn describe(form: ApiDocument) -> anyhow::Result<Exit> {
-    output::text_line(&match form {
-        ApiDocument::Openapi => http::openapi().to_pretty_json()?,
-        ApiDocument::Postman => serde_json::to_string_pretty(&http::postman()?)?,
-    })?;
     Ok(Exit::Done)
 }

@@ -12,6 +12,7 @@ use super::{
     problem::{self, Code},
     routes,
 };
+use crate::contracts;
 
 /// The document before its routes.
 pub(super) fn frame() -> OpenApi {
@@ -57,6 +58,15 @@ pub fn document() -> OpenApi {
 )]
 pub(super) async fn show() -> impl IntoResponse {
     Json(document())
+}
+
+/// The streams that other programs write and read.
+#[utoipa::path(
+    get, path = "/asyncapi.json", tag = "operations", operation_id = "getAsyncApi", security(()),
+    responses((status = 200, description = "AsyncAPI 3.0", body = Object))
+)]
+pub(super) async fn streams() -> impl IntoResponse {
+    Json(contracts::asyncapi())
 }
 
 /// A collection of requests for Postman (v2.1), which Bruno and others read as well.

@@ -40,6 +40,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(health::ready))
         .routes(routes!(metrics::show))
         .routes(routes!(openapi::show))
+        .routes(routes!(openapi::streams))
         .routes(routes!(explain))
 }
 

@@ -54,7 +54,7 @@ async fn each_role_may_do_what_it_may_and_no_more() {
         let status = ask(&Method::POST, path, Some(&operator)).await.status;
         assert!(![401, 403].contains(&status.as_u16()), "{path}: {status}");
     }
-    for path in ["/livez", "/readyz", "/openapi.json", "/problems/forbidden"] {
+    for path in ["/livez", "/readyz", "/openapi.json", "/asyncapi.json", "/problems/forbidden"] {
         assert_eq!(ask(&Method::GET, path, None).await.status, 200, "{path}");
     }
 

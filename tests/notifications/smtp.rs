@@ -1,10 +1,6 @@
 //! A real SMTP server that nobody here wrote, and a mail program that reads what it took.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    process::Stdio,
-};
+use std::{collections::BTreeMap, path::PathBuf, process::Stdio};
 
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -13,18 +9,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-/// Python with the tests' tools.
-async fn python() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let made = Command::new(root.join("scripts/python.sh")).status().await.expect("scripts/python.sh");
-    assert!(made.success(), "scripts/python.sh makes target/python");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir));
-    target.join("python/bin/python")
-}
-
-fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python").join(name)
-}
+use crate::program::python::{python, script};
 
 /// A mail as a mail program shows it.
 #[derive(Debug, Deserialize)]

@@ -5,6 +5,7 @@
 #[path = "../../pipeline/tests/harness/mod.rs"]
 pub(crate) mod harness;
 pub(crate) mod model;
+pub(crate) mod python;
 
 use std::{
     collections::BTreeMap,

@@ -12,8 +12,8 @@ use crate::domain::{CallbackKind, Cents};
 /// The metadata field by which the sender of a callback by message names it; else the entry's id does.
 pub const WEBHOOK_ID: &str = "webhook-id";
 
-/// Most bytes in the texts of a callback.
-const TEXT_BYTES_MAX: usize = 256;
+/// Most bytes in each text of a callback: its id, the provider's and our reference.
+pub const CALLBACK_TEXT_BYTES_MAX: usize = 256;
 
 /// A provider's word on a charge or a refund.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,8 +75,8 @@ pub fn decode_callback(body: &[u8], event_id: &str, sent_at: DateTime<Utc>) -> R
     let Object(CallbackBody { r#type, data: Object(data) }) = serde_json::from_slice(body)?;
     let invalid = |what: &str| Undecodable::new(DeadReason::InvalidCallback, what);
     let text = |name: &str, text: &str| match text {
-        text if text.is_empty() || text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control) => {
-            Err(invalid(&format!("{name} must have 1 to {TEXT_BYTES_MAX} bytes without control characters")))
+        text if text.is_empty() || text.len() > CALLBACK_TEXT_BYTES_MAX || text.chars().any(char::is_control) => {
+            Err(invalid(&format!("{name} must have 1 to {CALLBACK_TEXT_BYTES_MAX} bytes without control characters")))
         }
         text => Ok(text.to_owned()),
     };

@@ -3,7 +3,7 @@
 mod callback;
 mod refund;
 
-pub use callback::{Callback, WEBHOOK_ID, decode_callback, encode_callback};
+pub use callback::{CALLBACK_TEXT_BYTES_MAX, Callback, WEBHOOK_ID, decode_callback, encode_callback};
 pub use refund::{IncomingRefund, decode_refund, encode_refund};
 
 use std::{borrow::Cow, fmt, marker::PhantomData, str::FromStr};

@@ -18,7 +18,7 @@ use crate::{
 static APPLY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("apply.lua")));
 
 /// How many events stay in the events stream. Who reads more slowly finds the older ones in Postgres.
-pub(super) const EVENTS_KEPT: u32 = 100_000;
+pub const EVENTS_KEPT: u32 = 100_000;
 
 /// The leaderboards of a day are kept for 90 days after the day has ended.
 pub(super) const DAY_BOARDS_KEPT: Days = Days::new(1 + 90);

@@ -6,6 +6,7 @@
 mod apply;
 mod board;
 
+pub use apply::EVENTS_KEPT;
 pub(crate) use apply::day_board_end;
 pub use board::{Board, BoardSnapshot};
 

@@ -1,0 +1,237 @@
+//! What stands in messages, as JSON Schema. What a schema cannot say is listed in docs/INTEGRATION.md.
+
+use std::fmt::Display;
+
+use pipeline::{
+    domain::{
+        CallbackKind, Cents, EventKind, FailureReason, LINES_PER_ORDER_MAX, ORDER_CODE_BYTES_MAX, REFUND_KEY_BYTES_MAX,
+        REFUND_REASON_BYTES_MAX, RefundKey, Refusal, TOTAL_CENTS_MAX,
+    },
+    message::CALLBACK_TEXT_BYTES_MAX,
+};
+use serde_json::{Value, json};
+
+/// Control characters, as `char::is_control` knows them.
+const CONTROL: &str = r"\u0000-\u001f\u007f-\u009f";
+
+/// Blanks, as `char::is_whitespace` knows them; those among the control characters aside.
+const BLANK: &str = r"\u0020\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000";
+
+/// The words of an enum.
+pub(super) fn words<T: Display>(all: &[T]) -> Value {
+    json!({ "type": "string", "enum": all.iter().map(ToString::to_string).collect::<Vec<_>>() })
+}
+
+/// An amount that we write: with two places.
+fn amount_out() -> Value {
+    json!({
+        "type": "string",
+        "pattern": r"^(0|[1-9][0-9]*)\.[0-9]{2}$",
+        "description": "A decimal with two places.",
+    })
+}
+
+/// What fits into a plain decimal with at most two places up to `max`, which must be a power of ten, or the largest
+/// amount below one.
+fn decimal_up_to(max: Cents) -> String {
+    let whole = (max.get() / 100).to_string();
+    match whole.bytes().all(|digit| digit == b'9') {
+        true => format!(r"^0*[0-9]{{1,{}}}(\.[0-9]{{1,2}})?$", whole.len()),
+        false => format!(r"^0*([0-9]{{1,{}}}(\.[0-9]{{1,2}})?|{whole}(\.0{{1,2}})?)$", whole.len() - 1),
+    }
+}
+
+/// A positive number of 64 bits.
+fn id(description: &str) -> Value {
+    json!({ "type": "integer", "minimum": 1, "maximum": i64::MAX, "description": description })
+}
+
+/// A text of at most so many bytes. JSON Schema counts characters, of which no fewer bytes can be.
+fn text(bytes_max: usize, not: &str, description: &str) -> Value {
+    json!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": bytes_max,
+        "not": { "pattern": not },
+        "description": format!("{description} 1 to {bytes_max} bytes of UTF-8."),
+    })
+}
+
+/// What names may not have: control characters anywhere, blanks at the ends.
+fn no_name() -> String {
+    format!("[{CONTROL}]|^[{BLANK}]|[{BLANK}]$")
+}
+
+fn order_code() -> Value {
+    text(
+        ORDER_CODE_BYTES_MAX,
+        &no_name(),
+        "The order's name outside: without control characters, and without blanks at its ends.",
+    )
+}
+
+/// An order on its way in.
+pub(super) fn order() -> Value {
+    json!({
+        "type": "object",
+        "required": ["order_code", "customer_id", "lines"],
+        "properties": {
+            "order_code": order_code(),
+            "customer_id": id("A customer of the catalogue."),
+            "lines": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": LINES_PER_ORDER_MAX,
+                "description": "The same product may stand in several lines: they are summed for the stock.",
+                "items": {
+                    "type": "object",
+                    "required": ["product_id", "quantity", "unit_price"],
+                    "properties": {
+                        "product_id": id("A product of the catalogue."),
+                        "quantity": { "type": "integer", "minimum": 1, "maximum": i32::MAX },
+                        "unit_price": {
+                            "type": "string",
+                            "pattern": decimal_up_to(Cents::PRICE_MAX),
+                            "description": "A decimal in a string: a JSON number would pass through a float somewhere.",
+                        },
+                    },
+                },
+            },
+        },
+        "description": format!(
+            "Fields that are not named here are ignored. The total must not exceed {}.",
+            Cents::new(TOTAL_CENTS_MAX)
+        ),
+    })
+}
+
+/// A request for a refund.
+pub(super) fn refund() -> Value {
+    json!({
+        "type": "object",
+        "required": ["refund_key", "order_code"],
+        "properties": {
+            "refund_key": text(
+                REFUND_KEY_BYTES_MAX,
+                &format!("{}|^{}", no_name(), RefundKey::AUTOMATIC),
+                "The name of the refund: the same key is the same refund, however often it is asked for.",
+            ),
+            "order_code": order_code(),
+            "amount": {
+                "type": ["string", "null"],
+                "pattern": decimal_up_to(Cents::new(TOTAL_CENTS_MAX)),
+                "not": { "type": "string", "pattern": r"^[0.]+$" },
+                "description": "A decimal above 0 in a string; absent or null for all that is left.",
+            },
+            "reason": {
+                "type": ["string", "null"],
+                "maxLength": REFUND_REASON_BYTES_MAX,
+                "not": { "type": "string", "pattern": format!("[{CONTROL}]") },
+                "description": format!("Why, for people; at most {REFUND_REASON_BYTES_MAX} bytes of UTF-8."),
+            },
+            "restock": {
+                "type": "boolean",
+                "default": false,
+                "description": "Whether the order's pieces come back to the stock; they do once, however many refunds ask.",
+            },
+        },
+        "description": "Fields that are not named here are ignored.",
+    })
+}
+
+/// A text of a callback that is no name of ours.
+pub(super) fn callback_text(description: &str) -> Value {
+    text(CALLBACK_TEXT_BYTES_MAX, &format!("[{CONTROL}]"), description)
+}
+
+/// What a payment provider tells.
+pub(super) fn callback() -> Value {
+    json!({
+        "type": "object",
+        "required": ["type", "data"],
+        "properties": {
+            "type": words(CallbackKind::ALL),
+            "data": {
+                "type": "object",
+                "required": ["id", "reference", "amount", "currency"],
+                "properties": {
+                    "id": callback_text("The provider's id of the charge or refund."),
+                    "reference": callback_text("Ours: the order's code, or the refund's key."),
+                    // Wider than 64 bits of minor units by some: there is no digit by which a pattern could tell.
+                    "amount": {
+                        "type": "string",
+                        "pattern": r"^0*[0-9]{1,17}(\.[0-9]{1,2})?$",
+                        "description": "A decimal in a string.",
+                    },
+                    "currency": { "type": "string", "pattern": "^[A-Z]{3}$", "maxLength": 3 },
+                },
+            },
+        },
+        "description": "Fields that are not named here are ignored.",
+    })
+}
+
+/// An event of a kind.
+pub(super) fn event(kind: EventKind) -> Value {
+    let mut properties = json!({
+        "seq": id("The event's number: gap-free, in the order of commits. Events come at least once; their number tells."),
+        "kind": { "const": kind.as_str() },
+        "order_code": { "type": "string" },
+        "customer_id": id("Whose order."),
+        "amount": amount_out(),
+        "day": {
+            "type": "string",
+            "format": "date",
+            "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$",
+            "description": "The UTC day on which the order was created, under which it stands in the KPIs.",
+        },
+        "at": {
+            "type": "string",
+            "format": "date-time",
+            "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$",
+            "description": "When it happened, in UTC.",
+        },
+    });
+    let refund_key = json!({ "type": "string", "description": "Which refund." });
+    let (description, more, required): (_, Value, &[&str]) = match kind {
+        EventKind::Completed => ("An order completed; the amount is its total.", json!({}), &["customer_id"]),
+        EventKind::Failed => (
+            "An order failed; the amount is its total. Later versions may know more reasons.",
+            json!({ "reason": words(FailureReason::ALL) }),
+            &["customer_id", "reason"],
+        ),
+        EventKind::Refunded => (
+            "Money went back; the amount is the refund's.",
+            json!({
+                "refund_key": refund_key,
+                "restocked": { "const": true, "description": "There if the order's pieces came back to the stock." },
+            }),
+            &["customer_id", "refund_key"],
+        ),
+        EventKind::RefundRefused => (
+            "A refund came to nothing; the amount is what was asked for, 0.00 for all that was left. Without customer_id \
+             where no such order is known. Later versions may know more reasons.",
+            json!({ "refund_key": refund_key, "reason": words(Refusal::ALL) }),
+            &["refund_key", "reason"],
+        ),
+    };
+    let names = ["seq", "kind", "order_code", "amount", "day", "at"].iter().chain(required).collect::<Vec<_>>();
+    if let (Some(properties), Value::Object(more)) = (properties.as_object_mut(), more) {
+        properties.extend(more);
+    }
+    json!({ "type": "object", "required": names, "properties": properties, "description": description })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pattern_of_a_bound_has_as_many_digits_as_the_bound() {
+        assert_eq!(decimal_up_to(Cents::PRICE_MAX), r"^0*[0-9]{1,8}(\.[0-9]{1,2})?$");
+        assert_eq!(
+            decimal_up_to(Cents::new(TOTAL_CENTS_MAX)),
+            r"^0*([0-9]{1,11}(\.[0-9]{1,2})?|100000000000(\.0{1,2})?)$"
+        );
+    }
+}
