@@ -11,5 +11,7 @@ mod program;
 mod roles;
 #[path = "http/routes.rs"]
 mod routes;
+#[path = "http/schemathesis.rs"]
+mod schemathesis;
 #[path = "http/webhooks.rs"]
 mod webhooks;

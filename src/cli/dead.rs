@@ -34,11 +34,11 @@ pub struct Which {
     /// These letters, as `dead list` names them
     #[arg(value_name = "ID")]
     pub ids: Vec<LetterId>,
-    /// Given up by this stage: reservation, payment, settlement
+    /// Given up by this stage: reservation, payment, settlement, refund, callback
     #[arg(long)]
     pub stage: Option<StageName>,
-    /// Dead for this reason: no_body, too_large, undecodable, invalid_order, conflict, unknown_order, deleted,
-    /// refused_by_database, attempts_exhausted
+    /// Dead for this reason: no_body, too_large, undecodable, invalid_order, invalid_refund, invalid_callback, conflict,
+    /// unknown_order, deleted, refused_by_database, attempts_exhausted
     #[arg(long)]
     pub reason: Option<DeadReason>,
     /// Of this order code, as far as the body can be read

@@ -37,8 +37,7 @@ async fn an_order_goes_in_and_is_seen_at_its_link() {
 
     let listed = api.get("/v1/orders?limit=1").await.ok(200);
     assert_eq!(listed["orders"][0]["code"], code);
-    let kpis = api.get("/v1/kpis").await.ok(200);
-    assert_eq!(kpis["orders"], 1);
+    eventually("the relay has told of it", async || api.get("/v1/kpis").await.ok(200)["orders"] == 1).await;
     eventually("the streams are drained", async || {
         let status = api.get("/v1/streams").await.ok(200);
         status["partitions"][0]["streams"][0]["groups"][0]["pending"] == 0
