@@ -156,6 +156,11 @@ async fn orders_over_a_faulty_provider_are_charged_once_through_kills_and_late_m
         shop.count("SELECT count(*) FROM orders WHERE status IN ('completed', 'failed')").await == whole
     })
     .await;
+    at_last("the provider has decided everything", async || {
+        let ledger = shop.provider.ledger().await;
+        !ledger.is_empty() && ledger.values().flatten().all(|line| line["status"] != "pending")
+    })
+    .await;
     at_last("the provider's ledger and ours agree", async || shop.audit().await.0 == Some(0)).await;
     at_last("late money is back", async || {
         shop.count("SELECT count(*) FROM refunds WHERE status NOT IN ('succeeded', 'failed')").await == 0

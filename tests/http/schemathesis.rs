@@ -19,7 +19,7 @@ async fn whatever_is_asked_the_answer_is_one_that_the_description_has_and_never_
     let python = python::python().await;
     let report = Command::new(python.with_file_name("schemathesis"))
         .args(["run", &url, "--phases", "examples,coverage,fuzzing", "--max-examples", EXAMPLES_MAX])
-        .args(["--generation-deterministic", "--generation-database", "none", "--no-color", "--request-timeout", "30"])
+        .args(["--generation-deterministic", "--no-color", "--request-timeout", "30"])
         // Unknown methods and missing headers are answered as they should be: other tests see to that.
         .args(["--checks", "not_a_server_error,status_code_conformance,content_type_conformance"])
         .args(["--checks", "response_schema_conformance,response_headers_conformance"])
