@@ -115,4 +115,59 @@ mutate "hand-back: a stopping worker keeps its batch" pipeline/src/runner/work.r
 " "" \
     $pipeline "--test recovery" a_worker_whose_postgres_is_away_hands_its_batch_back_when_it_is_asked_to_end
 
+mutate "money: what is being given back is not summed" pipeline/src/store/refunds.rs \
+    "r.status IN ('pending', 'succeeded')" "r.status IN ('succeeded')" \
+    $pipeline "--test refunds" what_a_provider_has_still_to_give_back_is_not_granted_again
+mutate "money: refunds of one order are decided without its lock" pipeline/src/store/refunds.rs \
+    "SELECT id FROM orders WHERE code = ANY (\$1) ORDER BY id FOR NO KEY UPDATE" \
+    "SELECT id FROM orders WHERE code = ANY (\$1) ORDER BY id" \
+    $pipeline "--test refunds" of_refunds_that_exceed_the_payment_together_only_as_many_succeed_as_fit
+mutate "money: another refund under a known key" pipeline/src/payments/refunds.rs \
+    "if known == hash { Granting::Repeated }" "if known == hash || true { Granting::Repeated }" \
+    $pipeline "--test refunds" the_same_key_a_hundred_times_is_one_refund_with_one_answer
+mutate "money: of one batch each refund finds the whole rest" pipeline/src/payments/refunds.rs \
+    "*granted += amount.get();" "let _ = amount;" \
+    $pipeline "--lib" payments::refunds::tests::never_more_than_was_paid_however_many_ask_at_once
+mutate "money: pieces come back with each refund" pipeline/src/payments/refunds.rs \
+    "&& !refund.order_restocked" "" \
+    $pipeline "--test refunds" pieces_come_back_once_and_figures_follow_by_the_day_of_the_order
+mutate "money: pieces come back with each refund of a batch" pipeline/src/payments/refunds.rs \
+    "&& restocked.insert(refund.order_id)" "&& (restocked.insert(refund.order_id) || true)" \
+    $pipeline "--lib" payments::refunds::tests::the_first_final_answer_counts_and_pieces_come_back_once
+mutate "money: the end of a refund is no event" pipeline/src/payments/refunds.rs \
+    "events.extend(told);" "drop(told);" \
+    $pipeline "--test refunds" refusals_are_told_as_events_with_their_key_and_reason
+mutate "money: a callback is believed whatever amount it names" pipeline/src/payments/callbacks.rs \
+    "|| payment.amount != callback.amount" "" \
+    $pipeline "--test callbacks" a_callback_with_another_amount_currency_or_gateway_is_not_believed
+mutate "money: a callback is believed whatever gateway sent it" pipeline/src/payments/callbacks.rs \
+    "if payment.gateway != callback.gateway" "if false" \
+    $pipeline "--test callbacks" a_callback_with_another_amount_currency_or_gateway_is_not_believed
+mutate "money: another callback under a known id" pipeline/src/store/callbacks.rs \
+    "row.body_hash != callback.body_hash" "row.body_hash != callback.body_hash && false" \
+    $pipeline "--test callbacks" each_callback_of_a_batch_has_its_own_end
+mutate "money: a recorded callback is taken for a new one" pipeline/src/store/callbacks.rs \
+    "row.sent_at < callback.sent_at" "row.sent_at <= callback.sent_at" \
+    $pipeline "--test callbacks" each_callback_of_a_batch_has_its_own_end
+mutate "money: who gave no answer is taken for one who refused" pipeline/src/payments/charges.rs \
+    ") => News::Write(change(status, None, Some(AGAIN_S), note_of(answer)))," \
+    ") => News::Final(change(if true { PaymentStatus::Declined } else { status }, None, None, note_of(answer)))," \
+    $pipeline "--lib" payments::charges::tests::the_first_final_answer_counts_and_what_is_not_known_is_asked_again
+mutate "money: what has expired is not asked about" pipeline/src/payments/charges.rs \
+    "PaymentStatus::Expired, id_of(answer), Some(AGAIN_S)" "PaymentStatus::Expired, id_of(answer), None" \
+    $pipeline "--lib" payments::charges::tests::the_first_final_answer_counts_and_what_is_not_known_is_asked_again
+mutate "money: the last answer counts" pipeline/src/payments/charges.rs \
+    "ChargeAnswer::Declined(_)) => News::Contradicts," \
+    "ChargeAnswer::Declined(_)) => News::Final(change(PaymentStatus::Declined, None, None, None))," \
+    $pipeline "--test callbacks" of_several_words_the_first_final_one_counts_and_late_money_goes_back
+mutate "money: late money is kept" pipeline/src/payments/charges.rs \
+    "store::insert_automatic_refunds(connection, &late).await?;" "drop(late);" \
+    $pipeline "--test callbacks" of_several_words_the_first_final_one_counts_and_late_money_goes_back
+mutate "money: an order that was given up while it was paid keeps it" pipeline/src/payments/charges.rs \
+    "store::insert_automatic_refunds(connection, &ids).await" "let _ = ids; Ok(())" \
+    $pipeline "--test refunds" money_of_an_order_that_was_given_up_meanwhile_goes_back
+mutate "money: an order is asked for money whatever its state" pipeline/src/store/payments.rs \
+    "WHERE id = ANY (\$1) AND status = 'reserved'" "WHERE id = ANY (\$1)" \
+    $pipeline "--test callbacks" money_is_asked_for_a_reserved_order_once_and_for_no_other
+
 [ "$missed" -eq 0 ] || { echo "$missed guards can be taken away without a test that notices" >&2; exit 1; }

@@ -1,12 +1,17 @@
 //! The program fails at every step of its work: as if a server had not answered, by a panic, by the death of its process,
 //! by being stopped. Whoever takes over finishes the work, once. The places are in the code as `failpoint::hit`.
 
-mod program;
-
+#[path = "failpoints/money.rs"]
+mod money;
 #[path = "failpoints/places.rs"]
 mod places;
+mod program;
+#[path = "gateway/provider.rs"]
+mod provider;
 #[path = "failpoints/scene.rs"]
 mod scene;
+#[path = "gateway/shop.rs"]
+mod shop;
 #[path = "failpoints/special.rs"]
 mod special;
 #[path = "failpoints/stopped.rs"]
@@ -14,6 +19,7 @@ mod stopped;
 
 use std::{collections::BTreeSet, fs, path::Path};
 
+use pipeline::topology::StageName;
 use places::{Action, Place};
 use scene::{all_of, worker_recovers};
 
@@ -59,6 +65,16 @@ async fn an_order_is_parked_once_and_can_go_on_whatever_fails_while_it_is_marked
 }
 
 #[tokio::test]
+async fn money_is_neither_lost_nor_doubled_by_any_fault_at_any_step() {
+    all_of(money::cases(), money::recovers).await;
+}
+
+#[tokio::test]
+async fn the_notifier_recovers_from_every_fault_at_every_step() {
+    all_of(cases("notifier"), special::notifier_recovers).await;
+}
+
+#[tokio::test]
 async fn a_process_that_is_stopped_between_its_steps_is_taken_over_and_comes_back_too_late() {
     all_of(places::where_stopped(), stopped::another_takes_over).await;
 }
@@ -80,7 +96,7 @@ fn every_place_in_the_code_is_in_the_table() {
                 let name = source[at + call.len()..].split('"').nth(1).expect("a name");
                 match name.strip_prefix("{}") {
                     Some(step) => {
-                        found.extend(["reservation", "payment", "settlement"].map(|stage| format!("{stage}{step}")));
+                        found.extend(StageName::ALL.iter().map(|stage| format!("{stage}{step}")));
                     }
                     None => drop(found.insert(name.to_owned())),
                 }

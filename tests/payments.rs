@@ -5,99 +5,28 @@
 mod program;
 #[path = "gateway/provider.rs"]
 mod provider;
+#[path = "gateway/shop.rs"]
+mod shop;
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
 use orderstream::provider::{Fault, Faults};
 use pipeline::{
     domain::RefundRequest,
-    message::{BODY, encode_order, encode_refund},
-    streams::Publisher,
+    message::{BODY, encode_refund},
     topology::StageName,
 };
-use program::{
-    Orderstream, Program, Running,
-    harness::{eventually, order},
-};
-use provider::{KEY, Provider};
+use program::{Orderstream, Running, harness::eventually};
+use provider::KEY;
 use serde_json::{Value, json};
-
-const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+use shop::Shop;
 
 /// Longest wait for a large run to come to its end.
 const LONG: Duration = Duration::from_secs(600);
 
 fn from_env(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
-}
-
-/// The program with a provider, and an API that takes its callbacks.
-struct Shop {
-    program: Program,
-    provider: Provider,
-    api: Running,
-    api_url: String,
-    flags: Vec<String>,
-}
-
-impl Shop {
-    async fn open(products: &[i64], provider_flags: &[&str], worker_flags: &[&str]) -> Self {
-        let program = Program::seeded(50, products).await;
-        let args = ["serve", "--http", "127.0.0.1:0", "--http-rate", "1000000"];
-        let api = Running::spawn(program.command(&args).env("ORDERSTREAM_WEBHOOK_SECRET", SECRET), &args);
-        api.says("serving HTTP").await;
-        let told = api.told();
-        let address =
-            told.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("an address");
-        let api_url = format!("http://{address}");
-        let mut provider = Provider::idle();
-        let callback = format!("{api_url}/webhooks/payments");
-        let flags = [&["--callback", &callback], provider_flags].concat();
-        provider.start_with(&flags, &[("ORDERSTREAM_WEBHOOK_SECRET", SECRET)]).await;
-        let flags = ["--gateway", &provider.url, "--claim-idle", "1", "--reconcile-every", "1"];
-        let flags = flags.iter().chain(worker_flags).map(|flag| (*flag).to_owned()).collect();
-        Self { program, provider, api, api_url, flags }
-    }
-
-    /// Workers, and more flags for them.
-    fn run(&self, more: &[&str]) -> Running {
-        let args: Vec<&str> =
-            ["run"].into_iter().chain(self.flags.iter().map(String::as_str)).chain(more.iter().copied()).collect();
-        Running::spawn(self.program.command(&args).env("ORDERSTREAM_GATEWAY_KEY", KEY), &args)
-    }
-
-    /// What the audit that asks the provider, too, ends with, and what it found.
-    async fn audit(&self) -> (Option<i32>, String) {
-        let args = ["audit", "--gateway", &self.provider.url];
-        let audit = Running::spawn(self.program.command(&args).env("ORDERSTREAM_GATEWAY_KEY", KEY), &args).end().await;
-        (audit.code, audit.stdout)
-    }
-
-    async fn count(&self, query: &str) -> i64 {
-        self.program.stack.value(query).await
-    }
-
-    async fn publish(&self, codes: &[String]) {
-        let orders: Vec<Vec<u8>> =
-            codes.iter().map(|code| encode_order(&order(code, 1, &[(1, 1, 2_500), (2, 1, 7_501)]))).collect();
-        let mut publisher =
-            Publisher::connect(&self.program.stack.redis, 0, StageName::Reservation).await.expect("Redis");
-        for chunk in orders.chunks(1_000) {
-            publisher.publish(chunk, None).await.expect("published");
-        }
-    }
-
-    /// Approved charges in the provider's own ledger, by reference.
-    async fn charged(&self) -> BTreeMap<String, usize> {
-        let ledger = self.provider.ledger().await;
-        let approved = |lines: &Vec<Value>| lines.iter().filter(|line| line["status"] == "approved").count();
-        let charges = ledger.iter().filter(|((kind, _), _)| kind == "charge");
-        charges.map(|((_, reference), lines)| (reference.clone(), approved(lines))).filter(|(_, n)| *n > 0).collect()
-    }
 }
 
 /// Waits for as long as a large run may take.

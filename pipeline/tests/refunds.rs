@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use futures::future::join_all;
 use harness::{Stack, eventually, order, simulated};
 use pipeline::{
-    domain::{RefundRequest, Refusal},
+    domain::{Cents, RefundRequest, Refusal},
     message::{BODY, encode_refund},
     payments::{Granting, PaymentLimits, Payments},
     relay::Board,
@@ -157,6 +157,22 @@ async fn three_thirds_of_an_uneven_amount_sum_to_it_exactly() {
 }
 
 #[tokio::test]
+async fn what_a_provider_has_still_to_give_back_is_not_granted_again() {
+    let stack = paid(1).await;
+    stack
+        .sql(
+            "INSERT INTO refunds (key, order_id, order_code, amount_cents, status, request_hash, gateway, check_at)
+             SELECT 'owed', id, code, 6001, 'pending', 0, 'simulator', now() + interval '1 hour' FROM orders",
+        )
+        .await;
+    let desk = stack.payments(1.0);
+    let more = desk.refund(&[(&request("more", "A-0", Some("40.01")), None)]).await.expect("Postgres");
+    assert_eq!(more, [Granting::Refused(Refusal::ExceedsPaid)]);
+    let rest = desk.refund(&[(&request("rest", "A-0", None), None)]).await.expect("Postgres");
+    assert_eq!(rest, [Granting::Granted(Cents::new(4_000))]);
+}
+
+#[tokio::test]
 async fn a_refund_that_overtakes_its_order_waits_for_it_and_not_for_ever() {
     let stack = Stack::get().await;
     stack.seed(3, &[100, 0]).await;
@@ -200,8 +216,11 @@ async fn pieces_come_back_once_and_figures_follow_by_the_day_of_the_order() {
     let board = Board::new(stack.redis.keys().clone());
     board.clear(&mut redis).await.expect("Redis");
     let restock = |key: &str, amount: &str| RefundRequest::new(key, "A-0", Some(amount), Some("damaged"), true);
-    publish(&stack, &[restock("1", "0.01").expect("valid"), restock("2", "50.00").expect("valid")]).await;
-    run(&stack, 1.0, &STAGES).await;
+    // One after the other: of several at once a test of their decision has the proof.
+    for refund in [restock("1", "0.01"), restock("2", "50.00")] {
+        publish(&stack, &[refund.expect("valid")]).await;
+        run(&stack, 1.0, &STAGES).await;
+    }
 
     let stock =
         async |product: i64| stack.value::<i64>(&format!("SELECT stock FROM products WHERE id = {product}")).await;

@@ -1,5 +1,7 @@
 //! Where the program can fail, who passes there, and how it fails.
 
+use std::fmt;
+
 /// A place in the code where a fault can be set.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
@@ -52,6 +54,9 @@ impl Place {
         }
     }
 }
+
+/// Those who deal with money at a provider, in one process.
+pub(crate) const MONEY: &str = "payment,refund,callback,collector";
 
 /// Every place, by who passes it, with the number of unharmed passes.
 const TABLE: &[(&str, u32, &[&str])] = &[
@@ -125,12 +130,67 @@ const TABLE: &[(&str, u32, &[&str])] = &[
     ),
     ("import", 1, &["import.before_chunk", "import.chunk_added"]),
     ("park", 0, &["park_orders"]),
+    (
+        MONEY,
+        0,
+        &[
+            "payment.read",
+            "begin_payments",
+            "payment.charged",
+            "lock_payments_of_orders",
+            "change_payments",
+            "payment.before_script",
+            "refund.read",
+            "lock_refundable_orders",
+            "refunds_by_key",
+            "write_refunds",
+            "refund.granted",
+            "pending_refunds",
+            "refund.asked",
+            "lock_refunds_with_orders",
+            "end_refunds",
+            "postpone_refunds",
+            "add_refunded",
+            "return_stock",
+            "insert_automatic_refunds",
+            "refund.before_script",
+            "refund.script_run",
+            "refund.before_trim",
+            "refund.trimmed",
+            "callback.read",
+            "insert_callbacks",
+            "callback.before_script",
+            "callback.script_run",
+            "callback.before_trim",
+            "callback.trimmed",
+            "claim_due_payments",
+            "claim_due_refunds",
+            "claim_waiting_refunds",
+            "collector.asked",
+            "lock_waiting_callbacks",
+            "order_ids_by_code",
+            "decide_callbacks",
+            "collector.applied",
+            "collector.before_emit",
+            "collector.emitted",
+            "append_events",
+        ],
+    ),
+    // Transactions of all of them.
+    (MONEY, 3, &["before_begin", "begin", "before_commit", "committed"]),
+    ("notifier", 0, &["take_due_notifications", "before_mark_notifications_sent"]),
 ];
 
 /// The places of a role.
 pub(crate) fn of(role: &str) -> Vec<Place> {
     let rows = TABLE.iter().filter(|(of, ..)| *of == role);
     rows.flat_map(|&(role, passes, names)| names.iter().map(move |name| Place { name, role, passes })).collect()
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.role, self.name)
+    }
 }
 
 /// Where a process is stopped as by SIGSTOP.

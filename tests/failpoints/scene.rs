@@ -1,6 +1,6 @@
 //! What every case has: orders, a faulty process, healthy ones beside it, and the proof that all came to its end.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Display};
 
 use crate::{
     places::{Action, Place},
@@ -87,13 +87,19 @@ pub(crate) fn others(role: &str) -> String {
 }
 
 /// After an abort, the same process again without faults; else it just goes on.
-pub(crate) async fn go_on(program: &Program, role: &str, faulty: Running, last: Option<&Action>) -> Running {
+pub(crate) async fn go_on(
+    program: &Program,
+    role: &str,
+    faulty: Running,
+    last: Option<&Action>,
+    further: &[&str],
+) -> Running {
     if last != Some(&Action::Abort) {
         return faulty;
     }
     let done = faulty.end().await;
     assert_eq!(done.code, None, "a signal ended it: {}", done.stderr);
-    let again = workers(program, role, &[]);
+    let again = workers(program, role, further);
     // From now on it can be asked to stop.
     again.says("running").await;
     again
@@ -117,7 +123,7 @@ pub(crate) async fn worker_recovers(place: Place, actions: Vec<Action>) {
         lots.publish(&program).await;
         faulty.says(&place.evidence(*action)).await;
     }
-    let again = go_on(&program, place.role, faulty, actions.last()).await;
+    let again = go_on(&program, place.role, faulty, actions.last(), &[]).await;
     drained(&program).await;
     again.stop().await.exits(0);
     healthy.stop().await.exits(0);
@@ -125,7 +131,10 @@ pub(crate) async fn worker_recovers(place: Place, actions: Vec<Action>) {
 }
 
 /// Runs cases side by side and names those that fail.
-pub(crate) async fn all_of(cases: Vec<(Place, Vec<Action>)>, run: impl AsyncFn(Place, Vec<Action>) + Copy + 'static) {
+pub(crate) async fn all_of<P: Display + 'static>(
+    cases: Vec<(P, Vec<Action>)>,
+    run: impl AsyncFn(P, Vec<Action>) + Copy + 'static,
+) {
     let count = cases.len();
     let mut waiting = cases.into_iter();
     let mut failed: Vec<String> = Vec::new();
@@ -137,7 +146,7 @@ pub(crate) async fn all_of(cases: Vec<(Place, Vec<Action>)>, run: impl AsyncFn(P
                 while running.len() < SIDE_BY_SIDE
                     && let Some((place, actions)) = waiting.next()
                 {
-                    let name = format!("{} at {}: {actions:?}", place.role, place.name);
+                    let name = format!("{place}: {actions:?}");
                     let id = running.spawn_local(async move { run(place, actions).await }).id();
                     names.insert(id, name);
                 }

@@ -10,7 +10,7 @@ use pipeline::{
 
 use crate::{
     places::{Action, Place},
-    program::{Orderstream, Program, Running, model},
+    program::{Orderstream, Program, Running, harness::eventually, model},
     scene::{Lots, drained, faulty, go_on, program, workers},
 };
 
@@ -36,7 +36,7 @@ pub(crate) async fn reconciler_recovers(place: Place, actions: Vec<Action>) {
         faulty.says(&place.evidence(*action)).await;
         lose_everything(&program).await;
     }
-    let again = go_on(&program, "reconciler", faulty, actions.last()).await;
+    let again = go_on(&program, "reconciler", faulty, actions.last(), &[]).await;
     let healthy = workers(&program, "reservation,payment,settlement,relay", &[]);
     drained(&program).await;
     again.stop().await.exits(0);
@@ -90,7 +90,7 @@ pub(crate) async fn parking_recovers(place: Place, actions: Vec<Action>) {
     for action in &actions {
         faulty.says(&place.evidence(*action)).await;
     }
-    let again = go_on(&program, "payment", faulty, actions.last()).await;
+    let again = go_on(&program, "payment", faulty, actions.last(), &[]).await;
     program.stack.drained(&[StageName::Payment]).await;
     assert_eq!(program.dead_letters().await, 3);
     assert_eq!(program.stack.value::<i64>("SELECT count(*) FROM parked").await, 3);
@@ -103,4 +103,25 @@ pub(crate) async fn parking_recovers(place: Place, actions: Vec<Action>) {
     healthy.stop().await.exits(0);
     assert_eq!(program.stack.value::<i64>("SELECT count(*) FROM parked").await, 0);
     lots.all_ended_with_letters(&program, 3).await;
+}
+
+/// The notifier fails while it tells what became of orders.
+pub(crate) async fn notifier_recovers(place: Place, actions: Vec<Action>) {
+    const ALL_TOLD: &str = "SELECT (SELECT count(*) FROM notifications WHERE status = 'sent')
+        = (SELECT count(*) FROM orders WHERE status IN ('completed', 'failed'))";
+    let program = program().await;
+    let mut lots = Lots::new();
+    let healthy = workers(&program, "reservation,payment,settlement,relay", &[]);
+    let flags = ["--notify", "log", "--notify-timeout", "1"];
+    let faulty = faulty(&program, "notifier", &place.faults(&actions), &flags);
+    for action in &actions {
+        lots.publish(&program).await;
+        faulty.says(&place.evidence(*action)).await;
+    }
+    let again = go_on(&program, "notifier", faulty, actions.last(), &flags).await;
+    drained(&program).await;
+    eventually("every end of an order is told once", async || program.stack.value::<bool>(ALL_TOLD).await).await;
+    again.stop().await.exits(0);
+    healthy.stop().await.exits(0);
+    lots.all_ended(&program).await;
 }
