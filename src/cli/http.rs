@@ -42,7 +42,7 @@ pub struct HttpArgs {
     /// Seconds between failing /readyz and turning new connections away when the process is to end
     #[arg(long, default_value_t = 1, env = "ORDERSTREAM_HTTP_NOTICE", hide_env_values = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=300))]
     pub http_notice: u64,
-    /// Let browsers use the API from pages of this origin (https://shop.example); may be given several times
+    /// Let browsers use the API from pages of this origin (such as `https://shop.example`); may be given several times
     #[arg(long, env = "ORDERSTREAM_CORS_ORIGIN", hide_env_values = true, value_name = "ORIGIN", value_delimiter = ',')]
     pub cors_origin: Vec<String>,
     /// Largest file that can be uploaded (suffixes K, M, G)
