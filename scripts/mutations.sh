@@ -121,7 +121,7 @@ mutate "money: what is being given back is not summed" pipeline/src/store/refund
 mutate "money: refunds of one order are decided without its lock" pipeline/src/store/refunds.rs \
     "SELECT id FROM orders WHERE code = ANY (\$1) ORDER BY id FOR NO KEY UPDATE" \
     "SELECT id FROM orders WHERE code = ANY (\$1) ORDER BY id" \
-    $pipeline "--test refunds" of_refunds_that_exceed_the_payment_together_only_as_many_succeed_as_fit
+    $pipeline "--test refunds" of_refunds_that_a_provider_will_give_back_only_as_many_are_granted_at_once_as_fit
 mutate "money: another refund under a known key" pipeline/src/payments/refunds.rs \
     "if known == hash { Granting::Repeated }" "if known == hash || true { Granting::Repeated }" \
     $pipeline "--test refunds" the_same_key_a_hundred_times_is_one_refund_with_one_answer

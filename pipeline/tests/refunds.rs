@@ -173,6 +173,30 @@ async fn what_a_provider_has_still_to_give_back_is_not_granted_again() {
 }
 
 #[tokio::test]
+async fn of_refunds_that_a_provider_will_give_back_only_as_many_are_granted_at_once_as_fit() {
+    const ORDERS: i64 = 40;
+    let stack = paid(ORDERS).await;
+    // A provider that nobody here can ask: what is granted stays owed, and no figure of the order stops a second one.
+    stack.sql("UPDATE payments SET gateway = 'elsewhere'").await;
+    let desk = stack.payments(1.0);
+    join_all((0..8).map(|who| {
+        let desk = desk.clone();
+        async move {
+            let sixty = |n| request(&format!("{who}-{n}"), &format!("A-{n}"), Some("60.01"));
+            let requests: Vec<RefundRequest> = (0..ORDERS).map(sixty).collect();
+            let batch: Vec<_> = requests.iter().map(|request| (request, None)).collect();
+            // Who meets another at a lock tries again, as a worker does.
+            while desk.refund(&batch).await.is_err() {}
+        }
+    }))
+    .await;
+    let granted = async |sum: &str| {
+        stack.value::<i64>(&format!("SELECT {sum}::bigint FROM refunds WHERE status = 'pending'")).await
+    };
+    assert_eq!((granted("count(*)").await, granted("count(DISTINCT order_id)").await), (ORDERS, ORDERS));
+}
+
+#[tokio::test]
 async fn a_refund_that_overtakes_its_order_waits_for_it_and_not_for_ever() {
     let stack = Stack::get().await;
     stack.seed(3, &[100, 0]).await;

@@ -31,8 +31,11 @@ impl Payments {
     /// # Errors
     /// When Postgres cannot be reached.
     pub async fn store_callbacks(&self, callbacks: &[Callback]) -> Result<Vec<Insertion>, store::Error> {
-        let mut connection = self.store.pool().acquire().await?;
-        store::insert_callbacks(&mut connection, callbacks, self.gateways.first().name()).await
+        // A transaction: of two that bring the same callback again one finds the time that the other has noted.
+        let mut transaction = self.store.begin().await?;
+        let insertions = store::insert_callbacks(&mut transaction, callbacks, self.gateways.first().name()).await?;
+        store::commit(transaction).await?;
+        Ok(insertions)
     }
 
     /// Applies callbacks that wait; how many it decided, and which orders go on to settlement.
