@@ -1,10 +1,10 @@
 //! JSONTestSuite on everything that reads JSON from outside: what must be refused is, what must be accepted is, wherever
 //! it stands in a body.
 
-mod program;
 #[path = "http/client.rs"]
 #[allow(dead_code, reason = "every test file uses its own part")]
 mod client;
+mod program;
 
 use chrono::DateTime;
 use client::Api;

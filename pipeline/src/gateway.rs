@@ -10,6 +10,9 @@ use futures::future::BoxFuture;
 
 use crate::domain::{Cents, OrderId};
 
+/// The name of the gateway that speaks to a provider, and that providers call back to.
+pub const HTTP: &str = "http";
+
 /// One amount to be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Charge {

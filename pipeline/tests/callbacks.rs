@@ -97,7 +97,7 @@ async fn told(stack: &Stack, callbacks: &[(CallbackKind, &str, i64, &str, &str)]
         let mut connection = stack.store.pool().acquire().await.expect("Postgres");
         insert_callbacks(&mut connection, &[callback], gateway).await.expect("inserted");
     }
-    stack.payments(1.0).apply_callbacks().await.expect("applied");
+    stack.payments(1.0).apply_callbacks(pipeline::store::CallbacksOf::Charges).await.expect("applied");
 }
 
 /// What became of the callbacks.

@@ -122,9 +122,9 @@ impl Crew {
             gateways: gateways(&args.payment)?,
             payments: payment_limits(&args.payment),
         };
-        // One connection per worker, one for the relay, four for the collector, one for watching.
+        // One connection per worker, one for the relay, five for the collector, one for watching.
         let workers: u32 = StageName::ALL.iter().map(|stage| u32::from(config.workers_of(*stage))).sum();
-        let store = backends.store(WorkerSettings::Worker, workers + 6)?;
+        let store = backends.store(WorkerSettings::Worker, workers + 7)?;
         let reports = backends.store(WorkerSettings::Report, 2)?;
         let workers = Workers::start(&config, (&store, &reports), &redis, shutdown).await?;
         let notifier = match roles.contains(&Role::Notifier) {

@@ -11,7 +11,7 @@ mod wire;
 use std::fmt;
 
 use futures::future::{BoxFuture, join_all};
-use pipeline::gateway::{Charge, ChargeAnswer, Gateway, Return, ReturnAnswer};
+use pipeline::gateway::{Charge, ChargeAnswer, Gateway, HTTP, Return, ReturnAnswer};
 use sha2::{Digest, Sha256};
 
 pub use caller::{CallError, Settings};
@@ -19,9 +19,6 @@ pub use select::{gateways, payment_limits, provider_url};
 
 use caller::Caller;
 use wire::{ChargeRequest, Expected, RefundRequest};
-
-/// The name that payments of the provider are stored under.
-pub const NAME: &str = "http";
 
 /// A payment provider that is reached over HTTP. Clones share connections and bounds.
 #[derive(Clone)]
@@ -99,7 +96,7 @@ fn idempotency_key(kind: &str, reference: &str) -> String {
 
 impl Gateway for HttpGateway {
     fn name(&self) -> &'static str {
-        NAME
+        HTTP
     }
 
     fn is_pure(&self) -> bool {

@@ -9,6 +9,7 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use pipeline::{
+    gateway::HTTP,
     message::{Callback, decode_callback},
     store::{self, Insertion},
 };
@@ -24,9 +25,6 @@ use crate::signature::{self, SignatureError};
 
 /// Most bytes of a webhook; more is not even hashed.
 const BYTES_MAX: u64 = 64 * 1024;
-
-/// Which gateway the callbacks of this route are of.
-const GATEWAY: &str = "http";
 
 /// What became of a callback.
 #[derive(Debug, Serialize, ToSchema)]
@@ -87,7 +85,7 @@ pub(super) async fn take(State(app): State<App>, headers: HeaderMap, body: Body)
 
 async fn insert(app: &App, callback: Callback) -> Result<Insertion, Problem> {
     let mut transaction = app.store.begin().await?;
-    let inserted = store::insert_callbacks(&mut transaction, std::slice::from_ref(&callback), GATEWAY).await?;
+    let inserted = store::insert_callbacks(&mut transaction, std::slice::from_ref(&callback), HTTP).await?;
     store::commit(transaction).await?;
     inserted.first().copied().ok_or_else(|| anyhow::anyhow!("a callback came to no end").into())
 }

@@ -15,7 +15,7 @@ use crate::{
     payments::{Payments, Settleable},
     retry::{Outage, POSTGRES, REDIS},
     shutdown::Shutdown,
-    store,
+    store::{self, CallbacksOf},
     streams::{self, Connection, Redis},
     topology::StageName,
 };
@@ -33,7 +33,7 @@ pub struct Collector {
 /// What a collector does, each on its own: a provider that hangs holds up only the questions.
 #[derive(Debug, Clone, Copy)]
 enum Duty {
-    Callbacks,
+    Callbacks(CallbacksOf),
     Charges,
     Refunds,
     WaitingRefunds,
@@ -57,7 +57,8 @@ impl Collector {
     /// Works until the signal, through any number of lost connections.
     pub async fn run(&self, shutdown: &Shutdown) {
         tokio::join!(
-            self.attend(Duty::Callbacks, shutdown),
+            self.attend(Duty::Callbacks(CallbacksOf::Charges), shutdown),
+            self.attend(Duty::Callbacks(CallbacksOf::Refunds), shutdown),
             self.attend(Duty::Charges, shutdown),
             self.attend(Duty::Refunds, shutdown),
             self.attend(Duty::WaitingRefunds, shutdown),
@@ -92,7 +93,7 @@ impl Collector {
     /// Does what is due now, up to a bound; how much there was.
     async fn round(&self, duty: Duty, redis: &mut Option<Connection>) -> Result<usize, CollectorError> {
         let (done, settled) = match duty {
-            Duty::Callbacks => self.payments.apply_callbacks().await?,
+            Duty::Callbacks(of) => self.payments.apply_callbacks(of).await?,
             Duty::Charges => self.payments.ask_about_charges().await?,
             Duty::Refunds => (self.payments.ask_about_refunds().await?, Vec::new()),
             Duty::WaitingRefunds => (self.payments.look_at_waiting_refunds().await?, Vec::new()),

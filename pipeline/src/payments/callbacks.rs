@@ -11,9 +11,9 @@ use super::{
 use crate::{
     domain::{CallbackKind, CallbackOutcome, OrderId},
     failpoint,
-    gateway::{ChargeAnswer, ReturnAnswer},
+    gateway::{ChargeAnswer, HTTP, ReturnAnswer},
     message::Callback,
-    store::{self, Insertion, WaitingCallback},
+    store::{self, CallbacksOf, Insertion, WaitingCallback},
 };
 
 /// Most callbacks that are applied together.
@@ -33,27 +33,27 @@ impl Payments {
     pub async fn store_callbacks(&self, callbacks: &[Callback]) -> Result<Vec<Insertion>, store::Error> {
         // A transaction: of two that bring the same callback again one finds the time that the other has noted.
         let mut transaction = self.store.begin().await?;
-        let insertions = store::insert_callbacks(&mut transaction, callbacks, self.gateways.first().name()).await?;
+        let insertions = store::insert_callbacks(&mut transaction, callbacks, HTTP).await?;
         store::commit(transaction).await?;
         Ok(insertions)
     }
 
-    /// Applies callbacks that wait; how many it decided, and which orders go on to settlement.
+    /// Applies callbacks of one sort that wait; how many it decided, and which orders go on to settlement. Those of both
+    /// sorts lock orders, each sort in the order of their ids: never both in one transaction.
     ///
     /// # Errors
     /// When Postgres cannot be reached. Then nothing was applied.
-    pub async fn apply_callbacks(&self) -> Result<(usize, Vec<Settleable>), store::Error> {
+    pub async fn apply_callbacks(&self, of: CallbacksOf) -> Result<(usize, Vec<Settleable>), store::Error> {
         let mut transaction = self.store.begin().await?;
-        let waiting = store::lock_waiting_callbacks(&mut transaction, APPLY_MAX).await?;
+        let waiting = store::lock_waiting_callbacks(&mut transaction, of, APPLY_MAX).await?;
         if waiting.is_empty() {
             transaction.rollback().await?;
             return Ok((0, Vec::new()));
         }
-        let (charges, refunds): (Vec<_>, Vec<_>) =
-            waiting.into_iter().partition(|callback| charge_answer(callback).is_some());
-        // Charges first: their orders' locks come before the event counter's, which refunds take.
-        let (mut outcomes, settled) = self.apply_to_charges(&mut transaction, &charges).await?;
-        outcomes.extend(self.apply_to_refunds(&mut transaction, &refunds).await?);
+        let (outcomes, settled) = match of {
+            CallbacksOf::Charges => self.apply_to_charges(&mut transaction, &waiting).await?,
+            CallbacksOf::Refunds => (self.apply_to_refunds(&mut transaction, &waiting).await?, Vec::new()),
+        };
         let decided = outcomes.iter().filter(|(_, outcome)| *outcome != CallbackOutcome::Waiting).count();
         store::decide_callbacks(&mut transaction, &outcomes).await?;
         failpoint::hit::<store::Error>("collector.applied")?;
@@ -129,9 +129,6 @@ impl Payments {
         connection: &mut PgConnection,
         callbacks: &[WaitingCallback],
     ) -> Result<Outcomes, store::Error> {
-        if callbacks.is_empty() {
-            return Ok(Vec::new());
-        }
         let keys: Vec<&str> = callbacks.iter().map(|callback| callback.reference.as_str()).collect();
         let refunds = store::lock_refunds_with_orders(connection, &keys).await?;
         let (mut outcomes, mut told, mut answers) = (Vec::new(), Vec::new(), Vec::new());

@@ -117,6 +117,25 @@ pub async fn insert_callbacks(
     Ok(insertions)
 }
 
+/// What callbacks speak of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallbacksOf {
+    /// Charges: their reference is an order's code.
+    Charges,
+    /// Refunds: their reference is a refund's key.
+    Refunds,
+}
+
+impl CallbacksOf {
+    /// How their kinds begin.
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Charges => "charge.",
+            Self::Refunds => "refund.",
+        }
+    }
+}
+
 /// A callback that waits to be applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitingCallback {
@@ -138,20 +157,25 @@ pub struct WaitingCallback {
     pub age_s: i64,
 }
 
-/// Up to `limit` callbacks that should be looked at now, in the order in which they came, locked; those that others have
+/// Up to `limit` callbacks of one sort that should be looked at now, in the order in which they came, locked; those that others have
 /// in hand are left out.
 ///
 /// # Errors
 /// As any statement.
-pub async fn lock_waiting_callbacks(connection: &mut PgConnection, limit: i64) -> Result<Vec<WaitingCallback>, Error> {
+pub async fn lock_waiting_callbacks(
+    connection: &mut PgConnection,
+    of: CallbacksOf,
+    limit: i64,
+) -> Result<Vec<WaitingCallback>, Error> {
     let rows = sqlx::query!(
         r#"SELECT id, kind, reference, provider_id, amount_cents, currency, gateway,
                   extract(epoch FROM now() - received_at)::bigint AS "age_s!"
            FROM payment_callbacks
-           WHERE outcome = 'waiting' AND look_at <= now()
-           ORDER BY look_at, id LIMIT $1
+           WHERE outcome = 'waiting' AND look_at <= now() AND starts_with(kind, $1)
+           ORDER BY look_at, id LIMIT $2
            FOR UPDATE SKIP LOCKED"#,
-        limit
+        of.prefix(),
+        limit,
     )
     .fetch_all(connection)
     .await?;

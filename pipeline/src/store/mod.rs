@@ -29,7 +29,8 @@ mod tokens;
 
 pub use audit::{EXAMPLES_MAX, OpenOrder, SqlCheck, SqlFinding, begin_snapshot, open_orders, sql_checks};
 pub use callbacks::{
-    CallbackRow, Insertion, WaitingCallback, callbacks_of, decide_callbacks, insert_callbacks, lock_waiting_callbacks,
+    CallbackRow, CallbacksOf, Insertion, WaitingCallback, callbacks_of, decide_callbacks, insert_callbacks,
+    lock_waiting_callbacks,
 };
 pub use catalogue::{
     Customer, Product, SEEDED_SKU_PREFIX, has_real_products, is_catalogue_empty, upsert_customers, upsert_products,

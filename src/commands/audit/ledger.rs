@@ -10,12 +10,12 @@ use anyhow::Context;
 use pipeline::{
     audit::CheckResult,
     domain::{Cents, PaymentStatus, RefundStatus},
+    gateway,
     store::{LedgerSnapshot, Store},
 };
 use rustc_hash::FxHashMap;
 
 use super::lines::{Kind, LedgerLines, Status};
-use crate::gateway::NAME;
 
 /// Most charges and refunds that are kept in memory, some 100 bytes each.
 const ENTRIES_MAX: usize = 20_000_000;
@@ -51,7 +51,7 @@ struct Look {
 impl Look {
     async fn take(store: &Store, lines: &LedgerLines) -> anyhow::Result<Self> {
         let (charges, refunds) = theirs(lines).await?;
-        let mut ours = LedgerSnapshot::begin(store, NAME).await?;
+        let mut ours = LedgerSnapshot::begin(store, gateway::HTTP).await?;
         let mut charges = Comparison::new("order", "charge", charges);
         let mut page = ours.payments_after(None).await?;
         while let Some(last) = page.last() {
