@@ -170,6 +170,9 @@ async fn servers_that_are_away_are_a_reason_to_try_again() {
     let order = json!({ "order_code": "A", "customer_id": 1, "lines": [{ "product_id": 1, "quantity": 1, "unit_price": "1" }] });
     api.post("/v1/orders", &order).await.ok(202);
     program.stack.end(Server::Redis, "KILL");
+    // The order to kill it goes its own way.
+    crate::program::harness::eventually("it is away", async || api.post("/v1/orders", &order).await.status == 503)
+        .await;
     let away = api.post("/v1/orders", &order).await;
     away.problem(503, "redis_away");
     assert!(away.headers.contains_key("retry-after"));
