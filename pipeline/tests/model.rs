@@ -3,7 +3,7 @@
 //!
 //! The model is written from docs/STATES.md: who comes first gets the stock; a code belongs to the first content; the
 //! payment is a function of the code; an end is an end. `PROPTEST_CASES` sets how many schedules are tried, a failing one
-//! is shrunk and printed. Refunds are not built yet, and not in the model.
+//! is shrunk and printed. Refunds have tests of their own and are not in the model.
 
 mod harness;
 
