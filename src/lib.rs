@@ -6,6 +6,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod contracts;
+mod dashboard;
 mod decimal;
 pub mod exit;
 pub mod gateway;

@@ -51,9 +51,22 @@ pub struct HttpArgs {
     /// Most uploads and imports at once
     #[arg(long, default_value_t = 2, env = "ORDERSTREAM_UPLOADS", hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub uploads: u32,
+    /// What the dashboard says it shows, such as production or staging
+    #[arg(long, env = "ORDERSTREAM_ENVIRONMENT", hide_env_values = true, value_name = "NAME", value_parser = parse_environment)]
+    pub environment: Option<String>,
     /// Turn orders away while this many are on their way through the pipeline
     #[arg(long, default_value_t = 500_000, env = "ORDERSTREAM_MAX_BACKLOG", hide_env_values = true, value_parser = clap::value_parser!(u64).range(1..))]
     pub max_backlog: u64,
+}
+
+/// Most characters of the name of an environment.
+const ENVIRONMENT_CHARS_MAX: usize = 32;
+
+fn parse_environment(name: &str) -> Result<String, String> {
+    match name.chars().count() {
+        0..=ENVIRONMENT_CHARS_MAX => Ok(name.to_owned()),
+        _ => Err(format!("at most {ENVIRONMENT_CHARS_MAX} characters")),
+    }
 }
 
 /// `orderstream token`

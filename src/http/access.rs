@@ -1,8 +1,8 @@
-//! Who may do what: bearer tokens with roles, and nothing but loopback without any.
+//! Who may do what: tokens with roles, as a header or as the cookie of the dashboard, and nothing but loopback without any.
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -15,7 +15,7 @@ use axum::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use pipeline::{
     domain::ApiRole,
-    store::{self, Store},
+    store::{self, Store, UsedToken},
 };
 use sha2::{Digest, Sha256};
 
@@ -30,8 +30,14 @@ const PREFIX: &str = "os_";
 /// How long a look-up is good for: a token that is revoked is used no longer than that.
 const KEPT: Duration = Duration::from_secs(3);
 
+/// How long a look-up is good for while Postgres is away: whoever watched then must not lose sight of it.
+const KEPT_IN_NEED: Duration = Duration::from_secs(600);
+
 /// Look-ups that are kept at once.
 const KEPT_MAX: usize = 1_024;
+
+/// The cookie in which a browser keeps its token.
+pub(crate) const COOKIE: &str = "orderstream_token";
 
 /// A new token as it is shown, and what is kept of it.
 ///
@@ -51,16 +57,31 @@ fn hash_of(token: &str) -> Option<[u8; 32]> {
 }
 
 /// Whoever sent a request.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Caller {
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
     /// The number of the token; 0 without one.
-    pub(super) token_id: i64,
-    role: ApiRole,
+    pub(crate) token_id: i64,
+    /// What the token allows.
+    pub(crate) role: ApiRole,
+    /// Whose token it is; empty without one.
+    pub(crate) name: Arc<str>,
+    /// A browser sends its cookie whoever made it ask.
+    by_cookie: bool,
 }
 
 impl Caller {
+    /// Whoever reaches loopback while there is no token.
+    fn anybody() -> Self {
+        Self { token_id: 0, role: ApiRole::Admin, name: Arc::from(""), by_cookie: false }
+    }
+
+    /// Whether the role allows what this role does.
+    pub(crate) fn is(&self, role: ApiRole) -> bool {
+        self.role >= role
+    }
+
     fn demand(self, role: ApiRole) -> Result<Self, Problem> {
-        if self.role >= role {
+        if self.is(role) {
             return Ok(self);
         }
         let detail = format!("this needs a token with the role {role}, yours has {}", self.role);
@@ -69,18 +90,18 @@ impl Caller {
 }
 
 /// Demands a caller who may look.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Viewer;
+#[derive(Debug, Clone)]
+pub(crate) struct Viewer(pub(crate) Caller);
 
 /// Demands a caller who may change something.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Operator(pub(super) Caller);
+#[derive(Debug, Clone)]
+pub(crate) struct Operator(pub(crate) Caller);
 
 impl FromRequestParts<App> for Viewer {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        caller(parts, app).await?.demand(ApiRole::Viewer).map(|_| Self)
+        caller(parts, app).await?.demand(ApiRole::Viewer).map(Self)
     }
 }
 
@@ -93,12 +114,48 @@ impl FromRequestParts<App> for Operator {
 }
 
 async fn caller(parts: &Parts, app: &App) -> Result<Caller, Problem> {
-    app.access.caller(&app.store, &parts.headers).await
+    let caller = app.access.caller(&app.store, &parts.headers).await?;
+    if caller.by_cookie && !is_read(&parts.method) && !is_from_here(&parts.headers) {
+        let detail = "a cookie opens this to our own pages only; programs send Authorization: Bearer os_…";
+        return Err(Problem::new(Code::CrossSite, detail));
+    }
+    Ok(caller)
+}
+
+/// What a request says that opens something.
+enum Credential<'a> {
+    Header(&'a str),
+    Cookie(&'a str),
+}
+
+impl Credential<'_> {
+    /// A header comes before a cookie.
+    fn of(headers: &HeaderMap) -> Result<Option<Credential<'_>>, Problem> {
+        let Some(value) = headers.get(header::AUTHORIZATION) else {
+            return Ok(cookie(headers).map(Credential::Cookie));
+        };
+        let (scheme, token) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(unknown)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(Problem::new(Code::Unauthenticated, "the scheme is Bearer"));
+        }
+        Ok(Some(Credential::Header(token.trim())))
+    }
+}
+
+/// The token in a cookie.
+fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let cookies = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(name, _)| *name == COOKIE).map(|(_, token)| token)
+}
+
+fn unknown() -> Problem {
+    Problem::new(Code::Unauthenticated, "the token is not known, or was revoked")
 }
 
 /// The look-ups of a moment ago.
 #[derive(Debug, Default)]
-pub(super) struct Access {
+pub(crate) struct Access {
     known: Mutex<Known>,
 }
 
@@ -112,50 +169,57 @@ struct Known {
 }
 
 impl Access {
-    async fn caller(&self, store: &Store, headers: &HeaderMap) -> Result<Caller, Problem> {
-        let Some(value) = headers.get(header::AUTHORIZATION) else {
+    /// Who asks.
+    pub(crate) async fn caller(&self, store: &Store, headers: &HeaderMap) -> Result<Caller, Problem> {
+        match Credential::of(headers)? {
+            Some(Credential::Header(token)) => self.holder(store, token).await,
             // Only a listener on loopback is open without tokens: see `refuse_unguarded`.
-            return match self.is_guarded(store).await? {
-                true => Err(Problem::new(Code::Unauthenticated, "send a token: Authorization: Bearer os_…")),
-                false => Ok(Caller { token_id: 0, role: ApiRole::Admin }),
-            };
-        };
-        let refused = || Problem::new(Code::Unauthenticated, "the token is not known, or was revoked");
-        let text = value.to_str().map_err(|_| refused())?;
-        let (scheme, token) = text.split_once(' ').ok_or_else(refused)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(Problem::new(Code::Unauthenticated, "the scheme is Bearer"));
+            _ if !self.is_guarded(store).await? => Ok(Caller::anybody()),
+            Some(Credential::Cookie(token)) => Ok(Caller { by_cookie: true, ..self.holder(store, token).await? }),
+            None => Err(Problem::new(Code::Unauthenticated, "send a token: Authorization: Bearer os_…")),
         }
-        let hash = hash_of(token.trim()).ok_or_else(refused)?;
-        if let Some(caller) = self.recall(&hash) {
+    }
+
+    /// Whose token this is.
+    pub(crate) async fn holder(&self, store: &Store, token: &str) -> Result<Caller, Problem> {
+        let hash = hash_of(token).ok_or_else(unknown)?;
+        if let Some(caller) = self.recall(&hash, KEPT) {
             return Ok(caller);
         }
-        let (token_id, role) = store::use_token(&store.pool(), &hash).await?.ok_or_else(refused)?;
-        let caller = Caller { token_id, role };
+        let UsedToken { id, role, name } = match store::use_token(&store.pool(), &hash).await {
+            Ok(token) => token.ok_or_else(unknown)?,
+            // Nobody can revoke a token while Postgres is away.
+            Err(error) => return self.recall(&hash, KEPT_IN_NEED).ok_or_else(|| error.into()),
+        };
+        let caller = Caller { token_id: id, role, name: name.into(), by_cookie: false };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.tokens.len() >= KEPT_MAX {
             known.tokens.clear();
         }
-        known.tokens.insert(hash, (Instant::now(), caller));
+        known.tokens.insert(hash, (Instant::now(), caller.clone()));
         Ok(caller)
     }
 
-    fn recall(&self, hash: &[u8; 32]) -> Option<Caller> {
+    fn recall(&self, hash: &[u8; 32], kept: Duration) -> Option<Caller> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.tokens.get(hash).filter(|(at, _)| at.elapsed() < KEPT).map(|(_, caller)| *caller)
+        known.tokens.get(hash).filter(|(at, _)| at.elapsed() < kept).map(|(_, caller)| caller.clone())
     }
 
     /// Whether a token is needed.
-    pub(super) async fn is_guarded(&self, store: &Store) -> Result<bool, Problem> {
+    pub(crate) async fn is_guarded(&self, store: &Store) -> Result<bool, Problem> {
         {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             if known.any || known.none_at.is_some_and(|at| at.elapsed() < KEPT) {
                 return Ok(known.any);
             }
         }
-        let any = store::has_tokens(&store.pool()).await?;
+        let any = store::has_tokens(&store.pool()).await;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.any |= any;
+        if any.is_err() && known.none_at.is_some_and(|at| at.elapsed() < KEPT_IN_NEED) {
+            // Nobody can make the first token while Postgres is away.
+            return Ok(false);
+        }
+        known.any |= any?;
         known.none_at = Some(Instant::now());
         Ok(known.any)
     }
@@ -176,12 +240,9 @@ async fn check(app: &App, request: &Parts) -> Result<(), Problem> {
     let headers = &request.headers;
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = text("host").unwrap_or_default();
-    let is_read = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS);
-    if !is_read {
-        let allowed = |origin: &str| {
-            app.options.cors_origin.iter().any(|known| known == origin)
-                || origin.split_once("://").is_some_and(|(_, site)| site.eq_ignore_ascii_case(host))
-        };
+    if !is_read(&request.method) {
+        let allowed =
+            |origin: &str| app.options.cors_origin.iter().any(|known| known == origin) || is_origin_of(origin, host);
         if let Some(origin) = text("origin").filter(|origin| !allowed(origin)) {
             let detail = format!("the origin {origin:?} is not allowed; --cors-origin allows one");
             return Err(Problem::new(Code::CrossSite, detail));
@@ -198,6 +259,27 @@ async fn check(app: &App, request: &Parts) -> Result<(), Problem> {
         return Err(Problem::new(Code::HostRefused, detail));
     }
     Ok(())
+}
+
+/// Whether a method only looks.
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// Whether an origin is the site of this name.
+fn is_origin_of(origin: &str, host: &str) -> bool {
+    origin.split_once("://").is_some_and(|(_, site)| site.eq_ignore_ascii_case(host))
+}
+
+/// Whether a browser says that one of our own pages sent this, or its user. Who says nothing is not trusted.
+fn is_from_here(headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let origin = text("origin").map(|origin| is_origin_of(origin, text("host").unwrap_or_default()));
+    match text("sec-fetch-site") {
+        Some("same-origin" | "none") => origin != Some(false),
+        Some(_) => false,
+        None => origin == Some(true),
+    }
 }
 
 /// Whether a Host header names this machine by an address or a name that nobody else can give it.
@@ -222,6 +304,41 @@ mod tests {
         assert_ne!(new_token().expect("random bytes").1, hash);
         for wrong in ["", "os_", "os_AAAA", &token[3..], &format!("{token}A"), "os_\u{e9}"] {
             assert_eq!(hash_of(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_cookie_is_found_among_others() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(cookie(&headers), None);
+        headers.append("cookie", "theme=dark; orderstream_token=os_1; x".parse().expect("a value"));
+        assert_eq!(cookie(&headers), Some("os_1"));
+        headers.insert("cookie", "xorderstream_token=os_1".parse().expect("a value"));
+        assert_eq!(cookie(&headers), None);
+    }
+
+    #[test]
+    fn with_a_cookie_only_our_own_pages_change_anything() {
+        let said = |pairs: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            headers.insert("host", "shop.example:8080".parse().expect("a value"));
+            for (name, value) in pairs {
+                headers.insert(*name, value.parse().expect("a value"));
+            }
+            is_from_here(&headers)
+        };
+        assert!(said(&[("sec-fetch-site", "same-origin"), ("origin", "http://shop.example:8080")]));
+        assert!(said(&[("sec-fetch-site", "none")]));
+        assert!(said(&[("origin", "https://SHOP.example:8080")]));
+        for wrong in [
+            &[][..],
+            &[("origin", "null")],
+            &[("origin", "http://shop.example")],
+            &[("sec-fetch-site", "same-site")],
+            &[("sec-fetch-site", "cross-site"), ("origin", "http://shop.example:8080")],
+            &[("sec-fetch-site", "same-origin"), ("origin", "http://evil.example")],
+        ] {
+            assert!(!said(wrong), "{wrong:?}");
         }
     }
 

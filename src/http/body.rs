@@ -23,7 +23,7 @@ const TIME_FREE: Duration = Duration::from_secs(20);
 const BYTES_PER_SECOND_MIN: u64 = 16 * 1024;
 
 /// A body on its way, within its bounds.
-pub(super) struct Incoming {
+pub(crate) struct Incoming {
     body: Body,
     limit: u64,
     read: u64,
@@ -32,7 +32,7 @@ pub(super) struct Incoming {
 
 impl Incoming {
     /// A body of at most `limit` bytes.
-    pub(super) fn new(headers: &HeaderMap, body: Body, limit: u64) -> Result<Self, Problem> {
+    pub(crate) fn new(headers: &HeaderMap, body: Body, limit: u64) -> Result<Self, Problem> {
         let announced =
             headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         if announced.is_some_and(|length| length > limit) {
@@ -42,7 +42,7 @@ impl Incoming {
     }
 
     /// The next piece; `None` at the end.
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
         loop {
             // However slowly it comes, the whole must come in time.
             let allowed = TIME_FREE + Duration::from_secs(self.read / BYTES_PER_SECOND_MIN);
@@ -64,7 +64,7 @@ impl Incoming {
     }
 
     /// All of it.
-    pub(super) async fn whole(mut self) -> Result<Vec<u8>, Problem> {
+    pub(crate) async fn whole(mut self) -> Result<Vec<u8>, Problem> {
         let mut bytes = Vec::new();
         while let Some(data) = self.next().await? {
             bytes.extend_from_slice(&data);
@@ -78,13 +78,13 @@ fn too_large(limit: u64) -> Problem {
 }
 
 /// The media type of a body, without its parameters.
-pub(super) fn media_type(headers: &HeaderMap) -> String {
+pub(crate) fn media_type(headers: &HeaderMap) -> String {
     let text = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 /// Refuses any other type.
-pub(super) fn demand_type(headers: &HeaderMap, wanted: &str) -> Result<(), Problem> {
+pub(crate) fn demand_type(headers: &HeaderMap, wanted: &str) -> Result<(), Problem> {
     match media_type(headers) {
         found if found == wanted => Ok(()),
         found => Err(Problem::new(Code::UnsupportedType, format!("{wanted} is read here, not {found:?}"))),
@@ -92,42 +92,42 @@ pub(super) fn demand_type(headers: &HeaderMap, wanted: &str) -> Result<(), Probl
 }
 
 /// The JSON of a body, to be looked at; what is no JSON is a problem of its own.
-pub(super) fn parse(bytes: &[u8]) -> Result<Value, Problem> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Value, Problem> {
     serde_json::from_slice(bytes).map_err(|error| Problem::new(Code::MalformedJson, error.to_string()))
 }
 
 /// Looks for faults, field by field.
 #[derive(Default)]
-pub(super) struct Faults(Vec<FieldError>);
+pub(crate) struct Faults(Vec<FieldError>);
 
 impl Faults {
     /// Notes a fault.
-    pub(super) fn add(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
+    pub(crate) fn add(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
         self.0.push(FieldError { pointer: pointer.into(), detail: detail.into() });
     }
 
     /// Notes a fault unless the field is right.
-    pub(super) fn check(&mut self, pointer: impl Into<String>, right: bool, detail: &str) {
+    pub(crate) fn check(&mut self, pointer: impl Into<String>, right: bool, detail: &str) {
         if !right {
             self.add(pointer, detail);
         }
     }
 
     /// The problem with all faults.
-    pub(super) fn problem(self, detail: impl Into<String>) -> Problem {
+    pub(crate) fn problem(self, detail: impl Into<String>) -> Problem {
         Problem::new(Code::Invalid, detail).at(self.0)
     }
 }
 
 impl Faults {
     /// Fails if there are any.
-    pub(super) fn result(self, detail: &str) -> Result<(), Problem> {
+    pub(crate) fn result(self, detail: &str) -> Result<(), Problem> {
         if self.0.is_empty() { Ok(()) } else { Err(self.problem(detail)) }
     }
 }
 
 /// Reads a body of ours. Where its shape is wrong, the place is said as far as it is known.
-pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let value = parse(bytes)?;
     if !value.is_object() {
         let mut faults = Faults::default();

@@ -1,4 +1,4 @@
-//! The HTTP API. What it promises stands in docs/HTTP.md.
+//! The HTTP API, and the listener that it shares with the dashboard. What it promises stands in docs/HTTP.md.
 //!
 //! | step | where |
 //! |---|---|
@@ -10,8 +10,8 @@
 //! | what can be asked for | `routes`, and a file for each noun |
 //! | everything that can go wrong | `problem` |
 
-mod access;
-mod body;
+pub(crate) mod access;
+pub(crate) mod body;
 mod dead_letters;
 mod figures;
 mod health;
@@ -22,12 +22,12 @@ mod metrics;
 mod openapi;
 mod orders;
 pub mod problem;
-mod query;
+pub(crate) mod query;
 mod refunds;
 mod routes;
 mod stall;
 mod streams;
-mod watch;
+pub(crate) mod watch;
 mod webhooks;
 
 use std::{
@@ -57,6 +57,7 @@ use crate::{
     backends::Backends,
     cli::http::HttpArgs,
     config,
+    dashboard::Dashboard,
     exit::{Exit, Refusal},
     output,
     signature::Secret,
@@ -73,24 +74,25 @@ const CLEAN_EVERY: Duration = Duration::from_secs(600);
 
 /// What every request works with. Clones share it.
 #[derive(Clone)]
-struct App(Arc<Shared>);
+pub(crate) struct App(Arc<Shared>);
 
-struct Shared {
-    options: HttpArgs,
-    backends: Backends,
-    store: Store,
-    reports: Store,
-    redis: Redis,
+pub(crate) struct Shared {
+    pub(crate) options: HttpArgs,
+    pub(crate) backends: Backends,
+    pub(crate) store: Store,
+    pub(crate) reports: Store,
+    pub(crate) redis: Redis,
     /// For commands that do not block; opened when needed, opened anew after a failure.
     connection: Mutex<Option<Connection>>,
-    partitions: u16,
+    pub(crate) partitions: u16,
     backlog: Mutex<Option<(Instant, u64)>>,
-    access: access::Access,
+    pub(crate) access: access::Access,
     secrets: Vec<Secret>,
     draining: AtomicBool,
     imports: imports::Imports,
     metrics: metrics::Metrics,
-    shutdown: Shutdown,
+    pub(crate) dashboard: Dashboard,
+    pub(crate) shutdown: Shutdown,
 }
 
 impl std::ops::Deref for App {
@@ -103,7 +105,7 @@ impl std::ops::Deref for App {
 
 impl App {
     /// A connection to Redis that all requests share.
-    async fn connection(&self) -> Result<Connection, Problem> {
+    pub(crate) async fn connection(&self) -> Result<Connection, Problem> {
         let mut open = self.connection.lock().await;
         Ok(match &*open {
             Some(connection) => connection.clone(),
@@ -112,7 +114,7 @@ impl App {
     }
 
     /// What Redis answered over [`App::connection`]. A connection that failed is not used again.
-    async fn answered<T>(&self, answer: Result<T, impl Into<Problem>>) -> Result<T, Problem> {
+    pub(crate) async fn answered<T>(&self, answer: Result<T, impl Into<Problem>>) -> Result<T, Problem> {
         let answer = answer.map_err(Into::into);
         if answer.as_ref().is_err_and(|problem| problem.code() == Code::RedisAway) {
             *self.connection.lock().await = None;
@@ -191,6 +193,7 @@ impl Server {
             draining: AtomicBool::new(false),
             imports: imports::Imports::new(options.uploads)?,
             metrics: metrics::Metrics::default(),
+            dashboard: Dashboard::new(options)?,
             shutdown: shutdown.clone(),
         }));
         let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;

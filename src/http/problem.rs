@@ -185,6 +185,11 @@ impl Problem {
         &self.errors
     }
 
+    /// Seconds after which another try may go better.
+    pub fn seconds(&self) -> Option<u64> {
+        self.retry_after
+    }
+
     /// The answer, with the request's name.
     pub fn render(&self, request_id: &str) -> Response {
         let document = Document {

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// The query, all of it known.
-pub(super) struct Params<T>(pub(super) T);
+pub(crate) struct Params<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromRequestParts<App> for Params<T> {
     type Rejection = Problem;
@@ -27,12 +27,12 @@ impl<T: DeserializeOwned> FromRequestParts<App> for Params<T> {
 }
 
 /// A parameter that says something else than it may.
-pub(super) fn invalid(name: &str, detail: impl std::fmt::Display) -> Problem {
+pub(crate) fn invalid(name: &str, detail: impl std::fmt::Display) -> Problem {
     Problem::new(Code::InvalidQuery, format!("{name}: {detail}"))
 }
 
 /// A word of ours, if it is given.
-pub(super) fn word<T: std::str::FromStr>(name: &str, text: Option<&str>) -> Result<Option<T>, Problem>
+pub(crate) fn word<T: std::str::FromStr>(name: &str, text: Option<&str>) -> Result<Option<T>, Problem>
 where
     T::Err: std::fmt::Display,
 {
@@ -40,7 +40,7 @@ where
 }
 
 /// How many of something: 1 to `most`.
-pub(super) fn bounded(name: &str, number: Option<u32>, default: u32, most: u32) -> Result<u32, Problem> {
+pub(crate) fn bounded(name: &str, number: Option<u32>, default: u32, most: u32) -> Result<u32, Problem> {
     match number.unwrap_or(default) {
         number if (1..=most).contains(&number) => Ok(number),
         _ => Err(invalid(name, format!("from 1 to {most}"))),
@@ -48,13 +48,13 @@ pub(super) fn bounded(name: &str, number: Option<u32>, default: u32, most: u32) 
 }
 
 /// A UTC day, within what a calendar of Postgres and of ours both have.
-pub(super) fn day(name: &str, text: Option<&str>) -> Result<Option<NaiveDate>, Problem> {
+pub(crate) fn day(name: &str, text: Option<&str>) -> Result<Option<NaiveDate>, Problem> {
     let parse = |text: &str| text.parse::<NaiveDate>().ok().filter(is_sensible);
     text.map(|text| parse(text).ok_or_else(|| invalid(name, "a day such as 2026-11-22"))).transpose()
 }
 
 /// A day or an instant.
-pub(super) fn instant(name: &str, text: Option<&str>) -> Result<Option<DateTime<Utc>>, Problem> {
+pub(crate) fn instant(name: &str, text: Option<&str>) -> Result<Option<DateTime<Utc>>, Problem> {
     let sensible = |at: &DateTime<Utc>| is_sensible(&at.date_naive());
     let parse = |text: &str| crate::cli::parse_instant(text).ok().filter(sensible);
     let example = "a day (2026-11-22) or an instant (2026-11-22T10:00:00Z)";
@@ -67,7 +67,7 @@ fn is_sensible(day: &NaiveDate) -> bool {
 }
 
 /// A text as a part of a path.
-pub(super) fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     let mut path = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

@@ -15,6 +15,7 @@ use super::{
     problem::{Code, Problem},
     refunds, streams, watch, webhooks,
 };
+use crate::dashboard;
 
 /// Every route, with what describes it.
 pub(super) fn routes() -> OpenApiRouter<App> {
@@ -63,6 +64,7 @@ pub(super) fn router(app: App) -> Router {
     let rates = watch::rates(app.options.http_rate);
     // The last is the first that a request meets. `route_layer` would not cover what matches no route.
     let mut router = routes
+        .merge(dashboard::routes())
         .method_not_allowed_fallback(async || Problem::new(Code::MethodNotAllowed, "see the header Allow"))
         .fallback(async || Problem::new(Code::NoRoute, "see /openapi.json"))
         .layer(from_fn_with_state(app.clone(), access::refuse_strangers))

@@ -21,6 +21,7 @@ use super::{
     listener::Peer,
     problem::{Code, Problem},
 };
+use crate::dashboard::Visit;
 
 /// The header that names a request.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -70,6 +71,7 @@ fn client(ip: IpAddr) -> IpAddr {
 pub(super) async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(&request);
+    let visit = Visit::of(&request);
     let route = request.extensions().get::<MatchedPath>().map_or("-", |path| path.as_str()).to_owned();
     let method = request.method().clone();
     let name = HeaderValue::from_str(&id).expect("checked, or made of digits");
@@ -93,7 +95,7 @@ pub(super) async fn observe(State(app): State<App>, mut request: Request, next: 
         }
         Err(_) => Problem::new(Code::Timeout, "it took too long; it may have happened all the same").into_response(),
     };
-    let mut response = readable(response, &id);
+    let mut response = readable(&app, response, &id, visit).await;
     response.headers_mut().insert(REQUEST_ID, name);
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let cache = HeaderValue::from_static("no-store");
@@ -109,8 +111,9 @@ pub(super) async fn observe(State(app): State<App>, mut request: Request, next: 
     response
 }
 
-/// The problem in an answer, rendered with the request's name, be it ours or of the router.
-fn readable(response: Response, id: &str) -> Response {
+/// The problem in an answer, rendered with the request's name, be it ours or of the router: as a page for a browser that
+/// visits the dashboard.
+async fn readable(app: &App, response: Response, id: &str, visit: Option<Visit>) -> Response {
     let (parts, body) = response.into_parts();
     let is_rendered = parts.headers.contains_key(header::CONTENT_TYPE) && parts.extensions.get::<Rendered>().is_some();
     let problem = match parts.extensions.get::<Problem>() {
@@ -119,7 +122,10 @@ fn readable(response: Response, id: &str) -> Response {
         None => Problem::of_foreign(parts.status),
     };
     let Some(problem) = problem else { return Response::from_parts(parts, body) };
-    let mut rendered = problem.render(id);
+    let mut rendered = match visit {
+        Some(visit) => visit.show(app, &problem, id).await,
+        None => problem.render(id),
+    };
     // The router says which methods there are.
     if let Some(allow) = parts.headers.get(header::ALLOW) {
         rendered.headers_mut().insert(header::ALLOW, allow.clone());
@@ -134,7 +140,7 @@ fn readable(response: Response, id: &str) -> Response {
 
 /// Marks an answer whose body is not to be touched, whatever its status.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rendered;
+pub(crate) struct Rendered;
 
 /// The name that the caller gave it, if that is short and plain; else one of ours.
 fn request_id(request: &Request) -> String {

@@ -82,4 +82,4 @@ pub use refunds::{
 pub use reservations::{ExistingOrder, NewOrders, draw_order_ids, insert_orders, known_customers, orders_by_code};
 pub use settlements::{SettleableOrder, lock_orders_in_id_order, mark_settled, release_held_stock};
 pub use stock::{add_reserved, lock_products_in_id_order};
-pub use tokens::{ApiToken, has_tokens, insert_token, revoke_token, tokens, use_token};
+pub use tokens::{ApiToken, UsedToken, has_tokens, insert_token, revoke_token, tokens, use_token};

@@ -74,23 +74,34 @@ pub async fn revoke_token(pool: &PgPool, id: i64) -> Result<bool, Error> {
     Ok(done.rows_affected() > 0)
 }
 
-/// Number and role of the token with this hash, unless it is revoked. Notes that it was used, once a minute.
+/// Whom a token lets in.
+#[derive(Debug, Clone)]
+pub struct UsedToken {
+    /// Its number.
+    pub id: i64,
+    /// What it allows.
+    pub role: ApiRole,
+    /// Who has it, for people.
+    pub name: String,
+}
+
+/// The token with this hash, unless it is revoked. Notes that it was used, once a minute.
 ///
 /// # Errors
 /// As any statement.
-pub async fn use_token(pool: &PgPool, hash: &[u8; 32]) -> Result<Option<(i64, ApiRole)>, Error> {
+pub async fn use_token(pool: &PgPool, hash: &[u8; 32]) -> Result<Option<UsedToken>, Error> {
     let row = sqlx::query!(
         r#"WITH used AS (
                UPDATE api_tokens SET last_used_at = now()
                WHERE hash = $1 AND revoked_at IS NULL
                  AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
            )
-           SELECT id, role FROM api_tokens WHERE hash = $1 AND revoked_at IS NULL"#,
+           SELECT id, role, name FROM api_tokens WHERE hash = $1 AND revoked_at IS NULL"#,
         &hash[..]
     )
     .fetch_optional(pool)
     .await?;
-    row.map(|row| Ok((row.id, row.role.parse()?))).transpose()
+    row.map(|row| Ok(UsedToken { id: row.id, role: row.role.parse()?, name: row.name })).transpose()
 }
 
 /// Whether any token was ever made, be it revoked since: from then on nobody is let in without one.

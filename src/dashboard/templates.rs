@@ -1,0 +1,92 @@
+//! The templates of all pages, compiled in, and what they can call.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use anyhow::Context;
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value, syntax::SyntaxConfig};
+
+use super::{assets::Assets, format};
+
+/// Every file of `templates/`.
+const FILES: &[(&str, &str)] = &[
+    ("layout.html", include_str!("templates/layout.html")),
+    ("macros.html", include_str!("templates/macros.html")),
+    ("help_text.html", include_str!("templates/help_text.html")),
+    ("help.html", include_str!("templates/help.html")),
+    ("login.html", include_str!("templates/login.html")),
+    ("problem.html", include_str!("templates/problem.html")),
+    ("overview.html", include_str!("templates/overview.html")),
+];
+
+/// The templates.
+pub(super) struct Templates {
+    environment: Environment<'static>,
+}
+
+impl Templates {
+    /// All of them.
+    ///
+    /// # Errors
+    /// When one does not parse.
+    pub(super) fn new(assets: &Assets) -> anyhow::Result<Self> {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+        // Said here and not left to a default: every text on a page may come from anybody.
+        environment.set_auto_escape_callback(|_| AutoEscape::Html);
+        let paths: Arc<BTreeMap<&'static str, String>> = Arc::new(assets.paths());
+        environment.add_function("asset", move |name: &str| {
+            let path = paths.get(name).cloned();
+            path.ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("there is no asset {name:?}")))
+        });
+        environment.add_filter("number", |number: i64| crate::output::thousands(number));
+        environment.add_filter("rate", format::rate);
+        environment.add_filter("money", format::money);
+        environment.add_filter("seconds", format::seconds);
+        environment.add_filter("bytes", format::bytes);
+        environment.add_filter("percent", format::percent);
+        environment.add_filter("time", format::time_element);
+        environment.add_filter("encoded", |text: &str| crate::http::query::encoded(text));
+        environment.add_filter("inert", |text: &str| crate::output::inert(text.as_bytes(), true));
+        for (name, source) in FILES {
+            environment.add_template(name, source).with_context(|| format!("the template {name}"))?;
+        }
+        Ok(Self { environment })
+    }
+
+    /// The page that a template makes of values.
+    ///
+    /// # Errors
+    /// When the template names a value that does not exist: a defect.
+    pub(super) fn render(&self, name: &str, values: Value) -> anyhow::Result<String> {
+        let text = self.environment.get_template(name).and_then(|template| template.render(values));
+        text.map_err(|error| anyhow::anyhow!("{error:#}")).with_context(|| format!("the template {name}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_template_parses() {
+        Templates::new(&Assets::new()).expect("they parse");
+    }
+
+    #[test]
+    fn no_page_has_scripts_or_styles_of_its_own() {
+        for (name, source) in FILES {
+            for forbidden in
+                [" style=", "<style", " onclick", " onload", " onsubmit", " onchange", "javascript:", "|safe"]
+            {
+                assert!(!source.contains(forbidden), "{name} has {forbidden:?}");
+            }
+            for script in source.split("<script").skip(1) {
+                assert!(
+                    script.trim_start().starts_with("type=\"module\" src=") || script.trim_start().starts_with("src="),
+                    "{name}"
+                );
+            }
+        }
+    }
+}
