@@ -176,11 +176,12 @@ pub struct ImportArgs {
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Only these, separated by commas: stages, `relay` (carries events to KPIs and leaderboards), `collector` (sees to
-    /// money that is owed), `reconciler` (repairs what Redis lost), `notifier` (tells customers and programs)
+    /// money that is owed), `reconciler` (repairs what Redis lost), `notifier` (tells customers and programs), `monitor`
+    /// (keeps history, evaluates alerts)
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "reservation,payment,settlement,refund,callback,relay,collector,reconciler,notifier",
+        default_value = "reservation,payment,settlement,refund,callback,relay,collector,reconciler,notifier,monitor",
         value_name = "STAGES"
     )]
     pub stages: Vec<Role>,
@@ -273,6 +274,8 @@ pub enum Role {
     Reconciler,
     /// Customers and programs are told what happened.
     Notifier,
+    /// History for charts, alerts.
+    Monitor,
 }
 
 impl Role {
@@ -287,6 +290,7 @@ impl Role {
         Self::Collector,
         Self::Reconciler,
         Self::Notifier,
+        Self::Monitor,
     ];
 
     /// The stage, if it is one.
@@ -297,7 +301,23 @@ impl Role {
             Self::Settlement => Some(StageName::Settlement),
             Self::Refund => Some(StageName::Refund),
             Self::Callback => Some(StageName::Callback),
-            Self::Relay | Self::Collector | Self::Reconciler | Self::Notifier => None,
+            Self::Relay | Self::Collector | Self::Reconciler | Self::Notifier | Self::Monitor => None,
+        }
+    }
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reservation => "reservation",
+            Self::Payment => "payment",
+            Self::Settlement => "settlement",
+            Self::Refund => "refund",
+            Self::Callback => "callback",
+            Self::Relay => "relay",
+            Self::Collector => "collector",
+            Self::Reconciler => "reconciler",
+            Self::Notifier => "notifier",
+            Self::Monitor => "monitor",
         }
     }
 }

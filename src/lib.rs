@@ -14,6 +14,7 @@ pub mod generate;
 pub mod http;
 pub mod import;
 pub mod intake;
+pub mod monitor;
 pub mod notify;
 pub mod output;
 pub mod patience;

@@ -150,6 +150,30 @@ impl Keyspace {
         self.board("")
     }
 
+    /// What the processes of an installation say of themselves: `orderstream:{monitor}:processes`, a hash.
+    pub fn processes(&self) -> String {
+        self.monitor("processes")
+    }
+
+    /// Which process writes history and evaluates alerts: `orderstream:{monitor}:leader`, a string that expires.
+    pub fn monitor_leader(&self) -> String {
+        self.monitor("leader")
+    }
+
+    /// How the pipeline stood, a point every so often: `orderstream:{monitor}:history:5s`, a stream.
+    pub fn history(&self, step: HistoryStep) -> String {
+        self.monitor(&format!("history:{step}"))
+    }
+
+    /// Where each alert stands: `orderstream:{monitor}:alerts`, a hash.
+    pub fn alerts(&self) -> String {
+        self.monitor("alerts")
+    }
+
+    fn monitor(&self, key: &str) -> String {
+        format!("{}:{{monitor}}:{key}", self.namespace)
+    }
+
     fn board(&self, key: &str) -> String {
         format!("{}:{{board}}:{key}", self.namespace)
     }
@@ -169,6 +193,45 @@ impl fmt::Display for Leaderboard {
         f.pad(match self {
             Self::Customers => "customers",
             Self::Products => "products",
+        })
+    }
+}
+
+/// How far apart the points of a history are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HistoryStep {
+    /// Five seconds, kept for an hour and a bit.
+    FiveSeconds,
+    /// A minute, kept for a day and a bit.
+    Minute,
+}
+
+impl HistoryStep {
+    /// Every step, the finest first.
+    pub const ALL: [Self; 2] = [Self::FiveSeconds, Self::Minute];
+
+    /// Milliseconds from a point to the next one.
+    pub const fn ms(self) -> u64 {
+        match self {
+            Self::FiveSeconds => 5_000,
+            Self::Minute => 60_000,
+        }
+    }
+
+    /// How many points are kept.
+    pub const fn points_kept(self) -> u64 {
+        match self {
+            Self::FiveSeconds => 750,
+            Self::Minute => 1_500,
+        }
+    }
+}
+
+impl fmt::Display for HistoryStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::FiveSeconds => "5s",
+            Self::Minute => "1m",
         })
     }
 }

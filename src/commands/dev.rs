@@ -23,6 +23,7 @@ use crate::{
     config::{Globals, servers_from_env},
     exit::{Exit, Refusal},
     http::Server,
+    monitor::{Monitor, MonitorOptions, Work},
     output,
 };
 
@@ -37,10 +38,16 @@ pub(super) async fn run(globals: &Globals, args: DevArgs) -> anyhow::Result<Exit
     info!(state = %stack.path().display(), "the local stack runs");
     let crew = match args.no_workers {
         true => None,
-        false => Some(Crew::start(&backends, Role::ALL, &args.workers, &shutdown).await?),
+        false => Some(Crew::start(&backends, Role::ALL, &args.workers, args.http.address.is_some(), &shutdown).await?),
     };
     let server = match args.http.address {
-        Some(address) => Some(Server::start(&backends, &args.http, address, &shutdown).await?),
+        Some(address) => {
+            let monitor = match &crew {
+                Some(crew) => crew.monitor().clone(),
+                None => Monitor::start(&backends, MonitorOptions::of_viewer(), Work::default(), &shutdown).await?,
+            };
+            Some(Server::start(&backends, &args.http, address, &monitor, &shutdown).await?)
+        }
         None => None,
     };
 

@@ -152,7 +152,7 @@ impl Session {
         }
         let crew = match backends.is_local() && !args.no_wait && !is_anyone_at_work(&backends, partitions, args).await?
         {
-            true => Some(Crew::start(&backends, Role::ALL, &WorkerArgs::with(&args.payment), shutdown).await?),
+            true => Some(Crew::start(&backends, Role::ALL, &WorkerArgs::with(&args.payment), false, shutdown).await?),
             false => None,
         };
         Ok(Self { store, backends, partitions, crew })

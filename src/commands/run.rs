@@ -20,6 +20,7 @@ use crate::{
     exit::Exit,
     gateway::{gateways, payment_limits},
     http::Server,
+    monitor::{Monitor, MonitorOptions, Work},
     notify::{Channels, NotifySecrets, Notifying},
     output,
     patience::ServerError,
@@ -42,14 +43,14 @@ pub(super) async fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<Exi
             }
             return Ok(if args.until_drained { Exit::Interrupted } else { Exit::Done });
         }
-        match Crew::start(&backends, &args.stages, &args.workers, &shutdown).await {
+        match Crew::start(&backends, &args.stages, &args.workers, args.http.address.is_some(), &shutdown).await {
             // A server that went away between the two looks is waited for again.
             Err(error) if will_pass(&error) => {}
             crew => break crew?,
         }
     };
     let server = match args.http.address {
-        Some(address) => Some(Server::start(&backends, &args.http, address, &shutdown).await?),
+        Some(address) => Some(Server::start(&backends, &args.http, address, crew.monitor(), &shutdown).await?),
         None => None,
     };
     if let Some(server) = &server {
@@ -89,15 +90,17 @@ pub(super) struct Crew {
     relay: bool,
     collector: bool,
     notifier: Option<Notifying>,
+    monitor: Monitor,
     drain_deadline: Duration,
 }
 
 impl Crew {
-    /// Checks the servers and starts the workers.
+    /// Checks the servers and starts the workers. With viewers, somebody in this process looks at how it goes.
     pub(super) async fn start(
         backends: &Backends,
         roles: &[Role],
         args: &WorkerArgs,
+        has_viewers: bool,
         shutdown: &Shutdown,
     ) -> anyhow::Result<Self> {
         backends.check_safety().await?;
@@ -131,6 +134,11 @@ impl Crew {
             true => Notifying::start(backends, &args.notify, shutdown).await?,
             false => None,
         };
+        let beside = roles.iter().filter(|role| role.stage().is_none());
+        let work =
+            Work { stages: workers.counters().clone(), roles: beside.map(|role| role.as_str().to_owned()).collect() };
+        let options = MonitorOptions { has_viewers, may_lead: roles.contains(&Role::Monitor) };
+        let monitor = Monitor::start(backends, options, work, shutdown).await?;
         let names: Vec<&str> = stages.iter().map(|stage| stage.as_str()).collect();
         info!(stages = names.join(","), relay, "running");
         Ok(Self {
@@ -141,6 +149,7 @@ impl Crew {
             relay,
             collector,
             notifier,
+            monitor,
             drain_deadline: Duration::from_secs(args.drain_deadline),
         })
     }
@@ -204,6 +213,11 @@ impl Crew {
         self.workers.counters().iter().map(|(stage, counters)| (*stage, counters.snapshot())).collect()
     }
 
+    /// Who watches the pipeline in this process.
+    pub(super) fn monitor(&self) -> &Monitor {
+        &self.monitor
+    }
+
     /// Stops the workers; whether their batches came to an end in time.
     pub(super) async fn stop(self) -> bool {
         let stopped = async {
@@ -216,6 +230,7 @@ impl Crew {
             tokio::join!(self.workers.stop(self.drain_deadline), notified)
         };
         let in_time = stopped.await == (true, true);
+        self.monitor.farewell().await;
         if in_time {
             info!("stopped");
             self.store.close().await;

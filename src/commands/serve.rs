@@ -3,7 +3,14 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::shutdown_on_signal;
-use crate::{backends::Backends, cli::http::ServeArgs, config::Globals, exit::Exit, http::Server};
+use crate::{
+    backends::Backends,
+    cli::http::ServeArgs,
+    config::Globals,
+    exit::Exit,
+    http::Server,
+    monitor::{Monitor, MonitorOptions, Work},
+};
 
 /// Where HTTP is served unless another address is named.
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -15,8 +22,10 @@ pub(super) async fn run(globals: &Globals, args: &ServeArgs) -> anyhow::Result<E
         return Ok(Exit::Done);
     }
     let address = args.http.address.unwrap_or(ADDRESS);
-    let server = Server::start(&backends, &args.http, address, &shutdown).await?;
+    let monitor = Monitor::start(&backends, MonitorOptions::of_viewer(), Work::server(), &shutdown).await?;
+    let server = Server::start(&backends, &args.http, address, &monitor, &shutdown).await?;
     server.announce()?;
     server.stopped().await?;
+    monitor.farewell().await;
     Ok(Exit::Done)
 }

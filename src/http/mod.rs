@@ -21,6 +21,7 @@ mod listener;
 mod metrics;
 mod openapi;
 mod orders;
+mod overview;
 pub mod problem;
 pub(crate) mod query;
 mod refunds;
@@ -59,6 +60,7 @@ use crate::{
     config,
     dashboard::Dashboard,
     exit::{Exit, Refusal},
+    monitor::Monitor,
     output,
     signature::Secret,
 };
@@ -92,6 +94,7 @@ pub(crate) struct Shared {
     imports: imports::Imports,
     metrics: metrics::Metrics,
     pub(crate) dashboard: Dashboard,
+    pub(crate) monitor: Monitor,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -174,6 +177,7 @@ impl Server {
         backends: &Backends,
         options: &HttpArgs,
         address: SocketAddr,
+        monitor: &Monitor,
         shutdown: &Shutdown,
     ) -> anyhow::Result<Self> {
         let store = backends.store(WorkerSettings::Worker, POSTGRES_CONNECTIONS)?;
@@ -194,10 +198,12 @@ impl Server {
             imports: imports::Imports::new(options.uploads)?,
             metrics: metrics::Metrics::default(),
             dashboard: Dashboard::new(options)?,
+            monitor: monitor.clone(),
             shutdown: shutdown.clone(),
         }));
         let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         let address = listener.local_addr()?;
+        monitor.serves_http(address);
         info!(%address, "serving HTTP");
         if !guarded {
             warn!(

@@ -11,7 +11,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    App, access, dead_letters, figures, health, imports, metrics, openapi, orders,
+    App, access, dead_letters, figures, health, imports, metrics, openapi, orders, overview,
     problem::{Code, Problem},
     refunds, streams, watch, webhooks,
 };
@@ -29,6 +29,8 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(imports::add, imports::list))
         .routes(routes!(imports::show))
         .routes(routes!(imports::rejects))
+        .routes(routes!(overview::show))
+        .routes(routes!(overview::history))
         .routes(routes!(streams::show))
         .routes(routes!(streams::pause))
         .routes(routes!(streams::resume))

@@ -66,6 +66,12 @@ impl fmt::Display for EntryId {
     }
 }
 
+impl serde::Serialize for EntryId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl FromStr for EntryId {
     type Err = &'static str;
 

@@ -1,6 +1,6 @@
 //! What streams and groups look like from outside: lengths, lag, pending, ages.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt};
 
 use redis::{Value, aio::MultiplexedConnection};
 use serde::Serialize;
@@ -20,6 +20,12 @@ pub struct StreamState {
     pub length: u64,
     /// Whether the key exists.
     pub exists: bool,
+    /// Entries that were ever added.
+    pub entries_added: u64,
+    /// The oldest entry that is there; `None` without any.
+    pub first_id: Option<EntryId>,
+    /// The id that was given out last, whether or not the entry is still there; `None` without a stream.
+    pub last_id: Option<EntryId>,
     /// Its groups.
     pub groups: Vec<GroupState>,
 }
@@ -31,8 +37,15 @@ pub struct GroupState {
     pub name: String,
     /// Entries that nobody has read. `None` when Redis cannot tell: unknown, not zero.
     pub lag: Option<u64>,
+    /// Why the lag is unknown; `None` while it is known.
+    pub lag_unknown: Option<LagUnknown>,
+    /// Milliseconds since the oldest entry that nobody has read was added, by the server's clock; `None` when all is read.
+    /// Known also where the lag is not.
+    pub unread_age_ms: Option<u64>,
     /// Entries that were read and not acknowledged.
     pub pending: u64,
+    /// Milliseconds since the oldest of them was added; `None` without any.
+    pub pending_age_ms: Option<u64>,
     /// Milliseconds since the oldest entry that is not acknowledged was added, by the server's clock.
     pub oldest_age_ms: Option<u64>,
     /// The low-water mark: the oldest entry that is not acknowledged. `None` when everything is.
@@ -54,6 +67,39 @@ impl GroupState {
     /// Entries between arrival and acknowledgement, or `None` when Redis cannot tell.
     pub fn backlog(&self) -> Option<u64> {
         self.lag.map(|lag| lag + self.pending)
+    }
+}
+
+/// Why Redis cannot tell a group's lag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LagUnknown {
+    /// Redis says so itself.
+    NotCounted,
+    /// It counts more than there is.
+    Miscounted,
+}
+
+impl LagUnknown {
+    /// The reason, for people: the end of a sentence that says that the lag is unknown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotCounted => {
+                "entries were deleted before they were read, or the group began in the middle of the stream"
+            }
+            Self::Miscounted => "Redis counts more than there is: it lost count over a restart",
+        }
+    }
+}
+
+impl fmt::Display for LagUnknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Serialize for LagUnknown {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -93,7 +139,8 @@ impl Redis {
         stage: StageName,
     ) -> Result<Option<GroupState>, Error> {
         let key = self.keys().stream(partition, stage);
-        let groups = groups(connection, &key, Some(stage.as_str())).await?;
+        let length: u64 = redis::cmd("XLEN").arg(&key).query_async(connection).await?;
+        let groups = groups(connection, &key, Some(stage.as_str()), length).await?;
         Ok(groups.into_iter().next())
     }
 
@@ -107,14 +154,35 @@ impl Redis {
         partition: u16,
         stage: StageName,
     ) -> Result<Option<EntryId>, Error> {
-        const COMMAND: &str = "XINFO STREAM";
+        let info = stream_info(connection, &self.keys().stream(partition, stage)).await?;
+        info.map(|info| last_generated(&info)).transpose()
+    }
+
+    /// Bytes that a stream takes, as Redis estimates it from a few of its nodes; 0 without a stream.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn stream_bytes(
+        &self,
+        connection: &mut MultiplexedConnection,
+        partition: u16,
+        stage: StageName,
+    ) -> Result<u64, Error> {
         let key = self.keys().stream(partition, stage);
-        let reply: Result<Value, _> = redis::cmd("XINFO").arg("STREAM").arg(&key).query_async(connection).await;
-        match reply {
-            Ok(info) => Ok(Some(reply::id(COMMAND, map(info).get("last-generated-id").unwrap_or(&Value::Nil))?)),
-            Err(error) if is_missing(&error) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let bytes: Option<u64> = redis::cmd("MEMORY").arg("USAGE").arg(&key).query_async(connection).await?;
+        Ok(bytes.unwrap_or(0))
+    }
+
+    /// The stream of dead letters of a partition, as [`Redis::stream_state`] tells of a stage's.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn dead_stream_state(
+        &self,
+        connection: &mut MultiplexedConnection,
+        partition: u16,
+    ) -> Result<StreamState, Error> {
+        stream_state(connection, self.keys().dead(partition)).await
     }
 
     /// Whether `stage` is past the entry `id` and all before it: they are acknowledged, or gone from Redis. Without a
@@ -203,16 +271,57 @@ impl Redis {
 }
 
 async fn stream_state(connection: &mut MultiplexedConnection, key: String) -> Result<StreamState, Error> {
-    let length: u64 = redis::cmd("XLEN").arg(&key).query_async(connection).await?;
-    let exists: bool = redis::cmd("EXISTS").arg(&key).query_async(connection).await?;
-    let groups = if exists { groups(connection, &key, None).await? } else { Vec::new() };
-    Ok(StreamState { key, length, exists, groups })
+    let Some(info) = stream_info(connection, &key).await? else {
+        let nothing = StreamState {
+            key,
+            length: 0,
+            exists: false,
+            entries_added: 0,
+            first_id: None,
+            last_id: None,
+            groups: Vec::new(),
+        };
+        return Ok(nothing);
+    };
+    let length = number(&info, "length");
+    let first_id = match info.get("recorded-first-entry-id") {
+        Some(id) if length > 0 => Some(reply::id(XINFO_STREAM, id)?),
+        _ => None,
+    };
+    Ok(StreamState {
+        length,
+        exists: true,
+        entries_added: number(&info, "entries-added"),
+        first_id,
+        last_id: Some(last_generated(&info)?),
+        groups: groups(connection, &key, None, length).await?,
+        key,
+    })
+}
+
+const XINFO_STREAM: &str = "XINFO STREAM";
+
+/// `XINFO STREAM`; `None` without the stream.
+async fn stream_info(
+    connection: &mut MultiplexedConnection,
+    key: &str,
+) -> Result<Option<HashMap<String, Value>>, Error> {
+    match redis::cmd("XINFO").arg("STREAM").arg(key).query_async(connection).await {
+        Ok(info) => Ok(Some(map(info))),
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn last_generated(info: &HashMap<String, Value>) -> Result<EntryId, Error> {
+    reply::id(XINFO_STREAM, info.get("last-generated-id").unwrap_or(&Value::Nil))
 }
 
 async fn groups(
     connection: &mut MultiplexedConnection,
     key: &str,
     only: Option<&str>,
+    length: u64,
 ) -> Result<Vec<GroupState>, Error> {
     let now_ms = now_ms(connection).await?;
     let mut groups = Vec::new();
@@ -226,11 +335,15 @@ async fn groups(
         let oldest_pending = if pending > 0 { oldest_pending(connection, key, &name).await? } else { None };
         let oldest_unread = oldest_unread(connection, key, last_delivered).await?;
         let low_water = oldest_pending.into_iter().chain(oldest_unread).min();
+        let age = |id: EntryId| now_ms.saturating_sub(id.ms);
+        let lag = known_lag(&map, oldest_unread, length);
         groups.push(GroupState {
-            // With everything read there is no lag, whatever Redis 7.0 makes of deletions and restarts.
-            lag: if oldest_unread.is_none() { Some(0) } else { lag(&map) },
+            lag: lag.ok(),
+            lag_unknown: lag.err(),
+            unread_age_ms: oldest_unread.map(age),
             pending,
-            oldest_age_ms: low_water.map(|id| now_ms.saturating_sub(id.ms)),
+            pending_age_ms: oldest_pending.map(age),
+            oldest_age_ms: low_water.map(age),
             low_water,
             last_delivered,
             consumers: consumers(connection, key, &name).await?,
@@ -351,3 +464,18 @@ fn lag(map: &HashMap<String, Value>) -> Option<u64> {
         _ => None,
     }
 }
+
+/// The lag of a group, or why it is unknown. With everything read there is none, whatever Redis 7.0 makes of deletions
+/// and restarts; more than there is cannot wait.
+fn known_lag(map: &HashMap<String, Value>, oldest_unread: Option<EntryId>, length: u64) -> Result<u64, LagUnknown> {
+    match (oldest_unread, lag(map)) {
+        (None, _) => Ok(0),
+        (Some(_), None) => Err(LagUnknown::NotCounted),
+        // Entries that arrived between the two looks.
+        (Some(_), Some(lag)) if lag > length + MISCOUNT_MIN => Err(LagUnknown::Miscounted),
+        (Some(_), Some(lag)) => Ok(lag),
+    }
+}
+
+/// By how much a lag must exceed the length of its stream to be a miscount: between two looks entries arrive and go.
+const MISCOUNT_MIN: u64 = 10_000;

@@ -1,0 +1,293 @@
+//! Watching the pipeline: one sampler a process looks at both servers once a second, whatever the number of viewers, and
+//! makes one [`Snapshot`] of it, which pages, `top`, alerts and metrics share.
+//!
+//! | step | where |
+//! |---|---|
+//! | look at Redis and Postgres | `sample` |
+//! | keep the looks of the last minutes: rates, trends, sparklines | `window` |
+//! | one view a stage | `view` |
+//! | say it in words | `sentence` |
+//! | keep a day of it in Redis | `history` |
+//! | say of this process that it is there | `report` |
+
+mod history;
+mod report;
+mod sample;
+mod sentence;
+mod snapshot;
+mod view;
+mod window;
+
+use std::{
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use chrono::Utc;
+use pipeline::{
+    shutdown::Shutdown,
+    store::{self, Store, WorkerSettings},
+    streams::{self, Connection, Redis},
+};
+use tokio::{sync::watch, task::JoinHandle, time::MissedTickBehavior};
+use tracing::debug;
+
+pub use history::{History, Range, Series};
+pub use report::Work;
+pub use sentence::{rate, span};
+pub use snapshot::{
+    AlertView, Away, DeadLetters, ProcessView, RelayView, Snapshot, StageState, StageView, State, Today, Trend,
+};
+
+use self::{
+    history::Recorder,
+    sample::{Sample, Truth},
+    window::{SPARK_MS, SPARK_POINTS, Window},
+};
+use crate::backends::Backends;
+
+/// How often the pipeline is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A server that has not answered by then is away.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long the one process that writes history may be silent before another does.
+const LEASE: Duration = Duration::from_secs(5);
+
+/// A process that has said nothing for this long is not counted on: it reports once a second.
+const LIVE_SECONDS: f64 = 5.0;
+
+/// What a process watches for.
+#[derive(Debug, Clone, Copy)]
+pub struct MonitorOptions {
+    /// Somebody looks at the snapshots of this process. Without, it only looks while it leads.
+    pub has_viewers: bool,
+    /// It may be the one process that writes history and evaluates alerts.
+    pub may_lead: bool,
+}
+
+impl MonitorOptions {
+    /// Of a process that shows how it stands, and may keep the history if nobody else does.
+    pub fn of_viewer() -> Self {
+        Self { has_viewers: true, may_lead: true }
+    }
+}
+
+/// The sampler of a process. Clones share it.
+#[derive(Clone)]
+pub struct Monitor(Arc<Inner>);
+
+struct Inner {
+    id: String,
+    redis: Redis,
+    store: Store,
+    partitions: u16,
+    options: MonitorOptions,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    leads: AtomicBool,
+    /// Where this process serves HTTP, once it does.
+    http: OnceLock<String>,
+    /// The process has done all its work.
+    over: Shutdown,
+    reporter: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Monitor {
+    /// Starts looking, and telling others that this process is there, until the shutdown. What `work` does is told.
+    ///
+    /// # Errors
+    /// When the configuration cannot be used, or Postgres does not answer.
+    pub async fn start(
+        backends: &Backends,
+        options: MonitorOptions,
+        work: Work,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<Self> {
+        let store = backends.store(WorkerSettings::Report, 2)?;
+        let monitor = Self(Arc::new(Inner {
+            id: report::process_id(),
+            redis: backends.redis()?,
+            partitions: store.partitions().await?,
+            store,
+            options,
+            snapshots: watch::Sender::new(Arc::new(Snapshot::nothing_yet())),
+            leads: AtomicBool::new(false),
+            http: OnceLock::new(),
+            over: Shutdown::default(),
+            reporter: Mutex::default(),
+        }));
+        tokio::spawn(monitor.clone().look_until(shutdown.clone()));
+        if !work.is_nothing() {
+            let reporter = tokio::spawn(monitor.clone().report_until(work, shutdown.clone()));
+            *monitor.0.reporter.lock().unwrap_or_else(PoisonError::into_inner) = Some(reporter);
+        }
+        Ok(monitor)
+    }
+
+    /// How it stands.
+    pub fn latest(&self) -> Arc<Snapshot> {
+        self.0.snapshots.borrow().clone()
+    }
+
+    /// Every snapshot from now on; who is slow gets the newest only.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.0.snapshots.subscribe()
+    }
+
+    /// How it stood, up to now.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn history(&self, range: Range) -> Result<History, streams::Error> {
+        history::read(&self.0.redis, &mut self.0.redis.connect().await?, range).await
+    }
+
+    /// Tells where this process serves HTTP.
+    pub fn serves_http(&self, address: impl ToString) {
+        self.0.http.get_or_init(|| address.to_string());
+    }
+
+    /// Whether this is the one process that writes history and evaluates alerts.
+    pub fn leads(&self) -> bool {
+        self.0.leads.load(Ordering::Relaxed)
+    }
+
+    async fn look_until(self, shutdown: Shutdown) {
+        let mut eyes = Eyes::default();
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = shutdown.begun() => return,
+            }
+            let leads = self.0.options.may_lead && self.lead(&mut eyes).await;
+            self.0.leads.store(leads, Ordering::Relaxed);
+            if !leads && !self.0.options.has_viewers {
+                continue;
+            }
+            let snapshot = self.look(&mut eyes).await;
+            if leads && snapshot.stale.is_none() && !self.record(&mut eyes, &snapshot).await {
+                eyes.connection = None;
+            }
+            self.0.snapshots.send_replace(Arc::new(snapshot));
+        }
+    }
+
+    async fn connection(&self, eyes: &mut Eyes) -> Result<Connection, streams::Error> {
+        if let Some(connection) = &eyes.connection {
+            return Ok(connection.clone());
+        }
+        let mut connection = self.0.redis.connect().await?;
+        if eyes.window.is_none() {
+            let mut window = Window::default();
+            let from = self.0.redis.now_ms(&mut connection).await?.saturating_sub(SPARK_POINTS as u64 * SPARK_MS);
+            window.recall(&history::recent(&self.0.redis, &mut connection, from).await?);
+            eyes.window = Some(window);
+        }
+        Ok(eyes.connection.insert(connection).clone())
+    }
+
+    /// Takes the lease, or renews it. Who cannot ask goes on as before: while Redis is away nobody else has it either.
+    async fn lead(&self, eyes: &mut Eyes) -> bool {
+        let asked = async {
+            let mut connection = self.connection(eyes).await?;
+            self.0.redis.lead_monitoring(&mut connection, &self.0.id, LEASE).await
+        };
+        match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(Ok(leads)) => leads,
+            Ok(Err(_)) | Err(_) => {
+                eyes.connection = None;
+                self.leads()
+            }
+        }
+    }
+
+    async fn record(&self, eyes: &mut Eyes, snapshot: &Snapshot) -> bool {
+        let Some(connection) = &eyes.connection else { return true };
+        let written = eyes.recorder.record(&self.0.redis, connection, snapshot);
+        match tokio::time::timeout(PATIENCE, written).await {
+            Ok(Ok(())) => true,
+            // A gap in a chart.
+            Ok(Err(error)) => {
+                debug!(%error, "a point of the history was not written");
+                !error.is_unreachable()
+            }
+            Err(_) => false,
+        }
+    }
+
+    async fn look(&self, eyes: &mut Eyes) -> Snapshot {
+        let (sample, truth) = tokio::join!(self.sample(eyes), self.ask());
+        let mut snapshot = Snapshot::clone(&self.latest());
+        match (sample, &mut eyes.window) {
+            (Ok(sample), Some(window)) => {
+                window.add(&sample);
+                snapshot.seq += 1;
+                snapshot.at = sample::instant(sample.at_ms);
+                snapshot.stale = None;
+                snapshot.processes = view::processes(&sample, window);
+                snapshot.stages = view::stages(&sample, window, &snapshot.processes);
+                snapshot.dead_letters = view::dead_letters(&sample);
+                snapshot.today = view::today(&sample);
+                snapshot.relay.cursor = sample.cursor;
+                eyes.before = Some(sample);
+            }
+            (Ok(_), None) => {}
+            (Err(error), _) => {
+                snapshot.stale.get_or_insert_with(|| Away { since: Utc::now(), error });
+            }
+        }
+        snapshot.postgres_away = match truth {
+            Ok(truth) => {
+                snapshot.parked_orders = Some(truth.parked_orders);
+                snapshot.relay.last_event = Some(truth.last_event);
+                None
+            }
+            Err(error) => {
+                (snapshot.parked_orders, snapshot.relay.last_event) = (None, None);
+                snapshot.postgres_away.or_else(|| Some(Away { since: Utc::now(), error }))
+            }
+        };
+        // The cursor was read a moment before the counter, or after: a board is never ahead.
+        let relay = &mut snapshot.relay;
+        relay.behind = relay.last_event.map(|last| (last - relay.cursor.unwrap_or(0)).max(0));
+        sentence::tell(&mut snapshot);
+        snapshot
+    }
+
+    async fn sample(&self, eyes: &mut Eyes) -> Result<Sample, String> {
+        let look = async {
+            let connection = self.connection(eyes).await?;
+            sample::look(&self.0.redis, &connection, self.0.partitions, eyes.before.as_ref()).await
+        };
+        let looked = match tokio::time::timeout(PATIENCE, look).await {
+            Ok(Ok(sample)) => return Ok(sample),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+        };
+        eyes.connection = None;
+        Err(looked)
+    }
+
+    async fn ask(&self) -> Result<Truth, String> {
+        match tokio::time::timeout(PATIENCE, sample::ask(&self.0.store)).await {
+            Ok(asked) => asked.map_err(|error: store::Error| error.to_string()),
+            Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+        }
+    }
+}
+
+/// What a sampler keeps from one look to the next.
+#[derive(Default)]
+struct Eyes {
+    connection: Option<Connection>,
+    /// Filled from the history at the first connection.
+    window: Option<Window>,
+    before: Option<Sample>,
+    recorder: Recorder,
+}

@@ -1,0 +1,163 @@
+//! From looks to what people see: one view a stage, over all its partitions.
+
+use pipeline::{
+    streams::{GroupState, StreamState},
+    topology::StageName,
+};
+
+use super::{
+    LIVE_SECONDS,
+    sample::{Sample, instant},
+    snapshot::{DeadLetters, ProcessView, StageState, StageView, Today, Trend},
+    window::Window,
+};
+
+/// Who waits longer than so many seconds is behind. Below that, batches come and go.
+pub(super) const BEHIND_SECONDS: f64 = 5.0;
+
+/// The lag of the stage's own group; `None` when Redis cannot tell. Without a group everything in the stream waits.
+pub(super) fn own_lag(stream: &StreamState, stage: StageName) -> Option<u64> {
+    own_group(stream, stage).map_or(Some(stream.length), |group| group.lag)
+}
+
+fn own_group(stream: &StreamState, stage: StageName) -> Option<&GroupState> {
+    stream.groups.iter().find(|group| group.name == stage.as_str())
+}
+
+/// Every stage.
+pub(super) fn stages(sample: &Sample, window: &Window, processes: &[ProcessView]) -> Vec<StageView> {
+    let views = sample.streams.iter().enumerate();
+    views.map(|(index, (stage, streams))| view(index, *stage, streams, sample, window, processes)).collect()
+}
+
+fn view(
+    index: usize,
+    stage: StageName,
+    streams: &[StreamState],
+    sample: &Sample,
+    window: &Window,
+    processes: &[ProcessView],
+) -> StageView {
+    let groups = || streams.iter().filter_map(|stream| own_group(stream, stage));
+    let lags = streams.iter().map(|stream| own_lag(stream, stage));
+    let lag: Option<u64> = lags.into_iter().try_fold(0, |sum, lag| lag.map(|lag| sum + lag));
+    let unknown = groups().find_map(|group| group.lag_unknown);
+    let unread = streams.iter().filter_map(|stream| match own_group(stream, stage) {
+        Some(group) => group.unread_age_ms,
+        // Nobody has ever read it.
+        None => stream.first_id.map(|id| sample.at_ms.saturating_sub(id.ms)),
+    });
+    let lag_seconds = unread.max().map_or(0.0, seconds);
+    let oldest_pending_seconds = groups().filter_map(|group| group.pending_age_ms).max().map_or(0.0, seconds);
+    let trend = window.trend(index);
+    let rates = window.rates(index);
+    let workers = processes.iter().filter(|process| process.is_live() && process.runs(stage)).count() as u64;
+    let mut view = StageView {
+        stage,
+        stream: stage.stream(),
+        length: streams.iter().map(|stream| stream.length).sum(),
+        entries_added: streams.iter().map(|stream| stream.entries_added).sum(),
+        lag,
+        lag_unknown: unknown.map(|reason| reason.to_string()),
+        lag_seconds,
+        clears_in_seconds: clears_in(lag, trend),
+        trend,
+        pending: groups().map(|group| group.pending).sum(),
+        oldest_pending_seconds,
+        oldest_seconds: lag_seconds.max(oldest_pending_seconds),
+        rate_in: rates.rate_in,
+        rate_out: rates.rate_out,
+        retries_per_minute: rates.retries_per_minute,
+        dead_per_minute: rates.dead_per_minute,
+        consumers: groups().map(|group| group.consumers.len() as u64).sum(),
+        workers,
+        paused: sample.pauses.iter().find(|pause| pause.stage == stage).cloned(),
+        state: StageState::Idle,
+        spark: window.spark(index),
+        partitions: streams.to_vec(),
+    };
+    view.state = state_of(&view);
+    view
+}
+
+fn state_of(view: &StageView) -> StageState {
+    let waits = view.lag != Some(0) || view.pending > 0;
+    match view {
+        view if view.paused.is_some() => StageState::Paused,
+        view if waits && view.workers == 0 => StageState::NoWorker,
+        view if view.lag.is_none() => StageState::Unknown,
+        view if view.oldest_seconds >= BEHIND_SECONDS => StageState::Behind,
+        view if waits || view.rate_out > 0.0 || view.rate_in > 0.0 => StageState::KeepingUp,
+        _ => StageState::Idle,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an estimate for people")]
+fn clears_in(lag: Option<u64>, trend: Trend) -> Option<f64> {
+    match (lag, trend) {
+        (Some(lag), Trend::Shrinking { per_second }) if per_second > 0.0 => Some(lag as f64 / per_second),
+        _ => None,
+    }
+}
+
+/// Every process that has reported, the longest-running first.
+pub(super) fn processes(sample: &Sample, window: &Window) -> Vec<ProcessView> {
+    let mut views: Vec<ProcessView> = sample
+        .processes
+        .iter()
+        .map(|report| ProcessView {
+            id: report.id.clone(),
+            host: report.host.clone(),
+            pid: report.pid,
+            version: report.version.clone(),
+            started_at: instant(report.started_ms),
+            http: report.http.clone(),
+            roles: report.stages.keys().chain(&report.roles).cloned().collect(),
+            silent_seconds: seconds(sample.at_ms.saturating_sub(report.at_ms)),
+            draining: report.draining,
+            rate: window.process_rate(&report.id),
+            messages: report.stages.values().map(|stage| stage.messages).sum(),
+        })
+        .collect();
+    views.sort_by(|one, other| (one.started_at, &one.id).cmp(&(other.started_at, &other.id)));
+    views
+}
+
+impl ProcessView {
+    /// Whether it runs a stage.
+    pub fn runs(&self, stage: StageName) -> bool {
+        self.roles.iter().any(|role| role == stage.as_str())
+    }
+}
+
+/// Dead letters, over all partitions.
+pub(super) fn dead_letters(sample: &Sample) -> DeadLetters {
+    let age = |ms: u64| seconds(sample.at_ms.saturating_sub(ms));
+    let there = || sample.dead.iter().filter(|stream| stream.length > 0);
+    DeadLetters {
+        count: sample.dead.iter().map(|stream| stream.length).sum(),
+        reasons: sample.reasons.reasons.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
+        looked_at: sample.reasons.looked_at,
+        newest_seconds: there().filter_map(|stream| stream.last_id).map(|id| id.ms).max().map(age),
+        oldest_seconds: there().filter_map(|stream| stream.first_id).map(|id| id.ms).min().map(age),
+    }
+}
+
+/// The day's figures.
+pub(super) fn today(sample: &Sample) -> Today {
+    Today {
+        day: sample.day,
+        completed: sample.figures.completed,
+        failed: sample.figures.failed,
+        failed_by: std::collections::BTreeMap::new(),
+        revenue_cents: sample.figures.revenue_cents,
+        refunded_cents: sample.figures.refunded_cents,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an age for people")]
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1_000.0
+}
+
+const _: () = assert!(LIVE_SECONDS > 2.0, "a process reports once a second");
