@@ -95,6 +95,10 @@ pub enum Command {
     Pause(operate::PauseArgs),
     /// Let paused stages go on
     Resume(operate::ResumeArgs),
+    /// Make messages free at once that a silent consumer holds
+    Claim(operate::ClaimArgs),
+    /// List who paused, resumed, claimed, replayed and discarded what, and why
+    Actions(operate::ActionsArgs),
     /// Give orders a new message whose message Redis has lost
     Reconcile(operate::ReconcileArgs),
     /// List, replay, discard, export and import the messages that no stage could process

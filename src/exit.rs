@@ -60,6 +60,11 @@ impl Refusal {
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into() }
     }
+
+    /// How the process should end.
+    pub fn exit(&self) -> Exit {
+        self.exit
+    }
 }
 
 /// The exit that an error calls for.

@@ -1,6 +1,7 @@
 //! The program `orderstream`: command line, configuration, import, local stack, HTTP. The pipeline itself is the crate
 //! `pipeline`.
 
+pub mod actions;
 pub mod backends;
 pub mod cli;
 pub mod commands;

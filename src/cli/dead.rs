@@ -4,15 +4,22 @@ use std::path::PathBuf;
 
 use chrono::TimeDelta;
 use clap::{Args, Subcommand, ValueEnum};
-use pipeline::{message::DeadReason, streams::LetterId, topology::StageName};
+use pipeline::{
+    message::{DeadReason, EntryId},
+    streams::LetterId,
+    topology::StageName,
+};
 
-use super::span::parse_span;
+use super::operate::parse_why;
+pub(crate) use super::span::parse_span;
 
 /// `orderstream dead`
 #[derive(Debug, Subcommand)]
 pub enum DeadCommand {
     /// List dead letters, newest first
     List(ListArgs),
+    /// Count dead letters that died of the same thing together
+    Groups(GroupsArgs),
     /// Show everything about one dead letter, and what to do about it
     Show {
         /// Which one, as `dead list` names it
@@ -44,6 +51,9 @@ pub struct Which {
     /// Of this order code, as far as the body can be read
     #[arg(long, value_name = "CODE")]
     pub order: Option<String>,
+    /// Of this group, as `dead groups` names it
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<String>,
     /// Dead for longer than this: 90s, 10m, 2h, 3d
     #[arg(long, value_name = "AGE", value_parser = parse_span)]
     pub older_than: Option<TimeDelta>,
@@ -53,13 +63,17 @@ pub struct Which {
     /// Only letters that were replayed before, or that were not
     #[arg(long)]
     pub replayed: Option<YesNo>,
+    /// None that came after this one, although it may match
+    #[arg(long, value_name = "ID")]
+    pub up_to: Option<EntryId>,
 }
 
 impl Which {
     /// Whether nothing narrows the letters down.
     pub fn is_all(&self) -> bool {
-        let Self { ids, stage, reason, order, older_than, newer_than, replayed } = self;
+        let Self { ids, stage, reason, order, group, older_than, newer_than, replayed, up_to: _ } = self;
         ids.is_empty()
+            && group.is_none()
             && stage.is_none()
             && reason.is_none()
             && order.is_none()
@@ -92,6 +106,14 @@ pub struct ListArgs {
     pub after: Option<LetterId>,
 }
 
+/// `orderstream dead groups`
+#[derive(Debug, Args)]
+pub struct GroupsArgs {
+    /// Which letters
+    #[command(flatten)]
+    pub which: Which,
+}
+
 /// `orderstream dead replay`
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -120,6 +142,12 @@ pub struct ReplayArgs {
     /// Most letters a second
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000), value_name = "LETTERS")]
     pub rate: u32,
+    /// Why, for the log of actions
+    #[arg(long, value_name = "TEXT", value_parser = parse_why)]
+    pub why: Option<String>,
+    /// Go on after this letter.
+    #[arg(skip)]
+    pub after: Option<LetterId>,
 }
 
 /// `orderstream dead discard`
@@ -142,9 +170,12 @@ pub struct DiscardArgs {
     /// Do not ask before more than one goes
     #[arg(long)]
     pub yes: bool,
-    /// Why, for the log
-    #[arg(long, value_name = "TEXT")]
+    /// Why, for the log of actions
+    #[arg(long, value_name = "TEXT", value_parser = parse_why)]
     pub why: Option<String>,
+    /// Go on after this letter.
+    #[arg(skip)]
+    pub after: Option<LetterId>,
 }
 
 /// `orderstream dead export`

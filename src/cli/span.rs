@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 
 /// A time span of one unit.
-pub(super) fn parse_span(text: &str) -> Result<TimeDelta, String> {
+pub(crate) fn parse_span(text: &str) -> Result<TimeDelta, String> {
     let span = || {
         let (at, unit) = text.char_indices().last()?;
         let number: i64 = text[..at].parse().ok().filter(|number| *number >= 0)?;

@@ -1,5 +1,6 @@
 //! One file per command.
 
+mod actions;
 mod api;
 mod audit;
 mod catalogue;
@@ -12,6 +13,7 @@ pub(crate) mod import;
 mod notifications;
 pub(crate) mod orders;
 pub(crate) mod pause;
+pub(crate) mod pending;
 mod reconcile;
 mod refund;
 mod run;
@@ -80,6 +82,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Status => status::run(&Backends::open(&globals).await?, &globals).await,
         Command::Pause(args) => pause::pause(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Resume(args) => pause::resume(&Backends::open(&globals).await?, &args, &globals).await,
+        Command::Claim(args) => pause::claim(&Backends::open(&globals).await?, &args, &globals).await,
+        Command::Actions(args) => actions::run(&Backends::open(&globals).await?, args, &globals).await,
         Command::Reconcile(args) => reconcile::run(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Notifications(args) => notifications::run(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Dead { what } => dead::run(&Backends::open(&globals).await?, what, &globals).await,

@@ -1,22 +1,28 @@
-//! `orderstream pause` and `orderstream resume`.
+//! `orderstream pause`, `orderstream resume` and `orderstream claim`.
 
 use std::time::Duration;
 
 use anyhow::Result;
 use pipeline::{
+    domain::ActionVia,
     store::{Store, WorkerSettings},
     streams::{self, Connection, Pause, Redis},
     topology::StageName,
 };
 use serde_json::json;
 
+use super::shutdown_on_signal;
 use crate::{
+    actions::{self, Actor, ClaimWish, Note, Recorder},
     backends::Backends,
-    cli::operate::{PauseArgs, ResumeArgs},
+    cli::operate::{ClaimArgs, PauseArgs, ResumeArgs},
     config::Globals,
     exit::Exit,
-    output,
+    output::{self, inert, thousands},
 };
+
+/// How long Postgres may take to say how many partitions there are.
+const PARTITIONS_MAX: Duration = Duration::from_secs(3);
 
 /// The pauses of an installation. A stage is paused in all partitions alike.
 pub(crate) struct Pauses {
@@ -26,10 +32,21 @@ pub(crate) struct Pauses {
 }
 
 impl Pauses {
-    async fn open(backends: &Backends) -> Result<Self> {
-        let store: Store = backends.store(WorkerSettings::Report, 1)?;
+    /// Over connections of its own. While Postgres is away, what Redis has seen of the installation must do: Postgres
+    /// may be what somebody pauses for.
+    async fn open(backends: &Backends, store: &Store) -> Result<Self> {
         let redis = backends.redis()?;
-        Ok(Self { partitions: store.partitions().await?, connection: redis.connect().await?, redis })
+        let mut connection = redis.connect().await?;
+        let partitions = match tokio::time::timeout(PARTITIONS_MAX, store.partitions()).await {
+            Ok(Ok(partitions)) => partitions,
+            Ok(Err(error)) if !error.is_transient() && !error.is_unreachable() => return Err(error.into()),
+            Ok(Err(_)) | Err(_) => {
+                let seen = redis.partitions_seen(&mut connection).await?;
+                eprintln!("warning: Postgres is away; Redis has streams of {seen} partition(s)");
+                seen
+            }
+        };
+        Ok(Self { partitions, connection, redis })
     }
 
     /// What is paused.
@@ -65,13 +82,15 @@ impl Pauses {
 }
 
 pub(super) async fn pause(backends: &Backends, args: &PauseArgs, globals: &Globals) -> Result<Exit> {
-    let mut pauses = Pauses::open(backends).await?;
+    let (recorder, mut pauses) = desk(backends).await?;
+    let mut notes = Vec::new();
     for &stage in &args.stages {
-        pauses.pause(stage, args.length, &args.why).await?;
+        notes.push(actions::pause(&recorder, &mut pauses, stage, args.length, &args.why).await?);
     }
+    warn(&notes);
     let list = pauses.list().await?;
     if globals.json {
-        output::json(&json!({ "paused": list }))?;
+        output::json(&json!({ "paused": list, "actions": notes }))?;
         return Ok(Exit::Done);
     }
     if list.is_empty() {
@@ -84,16 +103,22 @@ pub(super) async fn pause(backends: &Backends, args: &PauseArgs, globals: &Globa
 }
 
 pub(super) async fn resume(backends: &Backends, args: &ResumeArgs, globals: &Globals) -> Result<Exit> {
-    let mut pauses = Pauses::open(backends).await?;
-    let stages = if args.stages.is_empty() { &StageName::ALL[..] } else { &args.stages };
-    let mut resumed = Vec::new();
-    for &stage in stages {
-        if pauses.resume(stage).await? {
+    let (recorder, mut pauses) = desk(backends).await?;
+    let stages = match args.stages.is_empty() {
+        true => pauses.list().await?.iter().map(|pause| pause.stage).collect(),
+        false => args.stages.clone(),
+    };
+    let (mut resumed, mut notes) = (Vec::new(), Vec::new());
+    for stage in stages {
+        let (was_paused, note) = actions::resume(&recorder, &mut pauses, stage, &args.why).await?;
+        notes.push(note);
+        if was_paused {
             resumed.push(stage);
         }
     }
+    warn(&notes);
     if globals.json {
-        output::json(&json!({ "resumed": resumed }))?;
+        output::json(&json!({ "resumed": resumed, "actions": notes }))?;
         return Ok(Exit::Done);
     }
     let names: Vec<&str> = resumed.iter().map(|stage| stage.as_str()).collect();
@@ -102,6 +127,46 @@ pub(super) async fn resume(backends: &Backends, args: &ResumeArgs, globals: &Glo
         false => format!("Resumed {}.", names.join(", ")),
     })?;
     Ok(Exit::Done)
+}
+
+pub(super) async fn claim(backends: &Backends, args: &ClaimArgs, globals: &Globals) -> Result<Exit> {
+    let (recorder, mut pauses) = desk(backends).await?;
+    let stop = shutdown_on_signal()?;
+    let ClaimArgs { stage, consumer, idle, dry_run, why } = args.clone();
+    let wish = ClaimWish { stage, consumer, idle, dry_run };
+    let (claimed, note) = actions::claim(&recorder, &mut pauses, &wish, &why, &stop).await?;
+    warn(note.as_slice());
+    let exit = if claimed.interrupted { Exit::Interrupted } else { Exit::Done };
+    if globals.json {
+        let mut document = serde_json::to_value(&claimed)?;
+        document["actions"] = json!(note.as_slice());
+        output::json(&document)?;
+        return Ok(exit);
+    }
+    for (consumer, released) in &claimed.consumers {
+        let left = match released.left {
+            0 => String::new(),
+            left => format!(", {} deleted from the stream stay", thousands(left)),
+        };
+        output::text_line(&format!("{}  {}{left}", inert(consumer.as_bytes(), false), thousands(released.free)))?;
+    }
+    let free = thousands(claimed.claimed);
+    output::text_line(&match (claimed.claimed, dry_run) {
+        (0, _) => format!("No consumer of {stage} holds messages that were idle for {} s.", idle.as_secs()),
+        (_, true) => format!("Messages that would be free for others: {free}."),
+        (_, false) => format!("Messages that are free for others, at once: {free}."),
+    })?;
+    Ok(exit)
+}
+
+async fn desk(backends: &Backends) -> Result<(Recorder, Pauses)> {
+    let store = backends.store(WorkerSettings::Report, 1)?;
+    let pauses = Pauses::open(backends, &store).await?;
+    Ok((Recorder::new(&store, Actor::of_this_process(ActionVia::Cli)), pauses))
+}
+
+fn warn(notes: &[Note]) {
+    notes.iter().for_each(Note::warn);
 }
 
 /// A pause in words.

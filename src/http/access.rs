@@ -14,7 +14,7 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use pipeline::{
-    domain::ApiRole,
+    domain::{ActionVia, ApiRole},
     store::{self, Store, UsedToken},
 };
 use sha2::{Digest, Sha256};
@@ -23,6 +23,7 @@ use super::{
     App,
     problem::{Code, Problem},
 };
+use crate::actions::Actor;
 
 /// What every token begins with.
 const PREFIX: &str = "os_";
@@ -32,6 +33,9 @@ const KEPT: Duration = Duration::from_secs(3);
 
 /// How long a look-up is good for while Postgres is away: whoever watched then must not lose sight of it.
 const KEPT_IN_NEED: Duration = Duration::from_secs(600);
+
+/// How long Postgres is asked before what was known a while ago must do.
+const ASK_MAX: Duration = Duration::from_secs(2);
 
 /// Look-ups that are kept at once.
 const KEPT_MAX: usize = 1_024;
@@ -73,6 +77,11 @@ impl Caller {
     /// Whoever reaches loopback while there is no token.
     fn anybody() -> Self {
         Self { token_id: 0, role: ApiRole::Admin, name: Arc::from(""), by_cookie: false }
+    }
+
+    /// Who acts, in the log of actions.
+    pub(crate) fn actor(&self, via: ActionVia) -> Actor {
+        Actor::of_token((self.token_id != 0).then_some(&*self.name), via)
     }
 
     /// Whether the role allows what this role does.
@@ -186,10 +195,20 @@ impl Access {
         if let Some(caller) = self.recall(&hash, KEPT) {
             return Ok(caller);
         }
-        let UsedToken { id, role, name } = match store::use_token(&store.pool(), &hash).await {
-            Ok(token) => token.ok_or_else(unknown)?,
+        let pool = store.pool();
+        let asked = store::use_token(&pool, &hash);
+        let token = match self.recall(&hash, KEPT_IN_NEED) {
+            None => asked.await?,
             // Nobody can revoke a token while Postgres is away.
-            Err(error) => return self.recall(&hash, KEPT_IN_NEED).ok_or_else(|| error.into()),
+            Some(remembered) => match tokio::time::timeout(ASK_MAX, asked).await {
+                Ok(Ok(token)) => token,
+                Ok(Err(_)) | Err(_) => return Ok(remembered),
+            },
+        };
+        let Some(UsedToken { id, role, name }) = token else {
+            // Not to be remembered when Postgres goes away.
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).tokens.remove(&hash);
+            return Err(unknown());
         };
         let caller = Caller { token_id: id, role, name: name.into(), by_cookie: false };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -213,13 +232,22 @@ impl Access {
                 return Ok(known.any);
             }
         }
-        let any = store::has_tokens(&store.pool()).await;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if any.is_err() && known.none_at.is_some_and(|at| at.elapsed() < KEPT_IN_NEED) {
+        let pool = store.pool();
+        let asked = store::has_tokens(&pool);
+        let remembered = {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.none_at.is_some_and(|at| at.elapsed() < KEPT_IN_NEED)
+        };
+        let any = match remembered {
+            false => asked.await?,
             // Nobody can make the first token while Postgres is away.
-            return Ok(false);
-        }
-        known.any |= any?;
+            true => match tokio::time::timeout(ASK_MAX, asked).await {
+                Ok(Ok(any)) => any,
+                Ok(Err(_)) | Err(_) => return Ok(false),
+            },
+        };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.any |= any;
         known.none_at = Some(Instant::now());
         Ok(known.any)
     }

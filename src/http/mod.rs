@@ -11,8 +11,10 @@
 //! | everything that can go wrong | `problem` |
 
 pub(crate) mod access;
+mod actions;
 pub(crate) mod body;
-mod dead_letters;
+pub(crate) mod dead_letter_actions;
+pub(crate) mod dead_letters;
 mod figures;
 mod health;
 mod idempotency;

@@ -8,7 +8,10 @@ use axum::{
 use pipeline::{message::Undecodable, store, streams};
 use serde::Serialize;
 
-use crate::patience::ServerError;
+use crate::{
+    exit::{Exit, Refusal},
+    patience::ServerError,
+};
 
 /// The media type of problems.
 pub const MEDIA_TYPE: &str = "application/problem+json";
@@ -280,9 +283,20 @@ impl From<anyhow::Error> for Problem {
             Ok(error) => error.into(),
             Err(error) => match error.downcast::<streams::Error>() {
                 Ok(error) => error.into(),
-                Err(error) => Self::internal(&error),
+                Err(error) => match error.downcast::<Refusal>() {
+                    Ok(refusal) => refusal.into(),
+                    Err(error) => Self::internal(&error),
+                },
             },
         }
+    }
+}
+
+/// A rule of the commands, which holds here as well.
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let code = if refusal.exit() == Exit::NotFound { Code::NotFound } else { Code::Invalid };
+        Self::new(code, refusal.to_string())
     }
 }
 

@@ -11,7 +11,8 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    App, access, dead_letters, figures, health, imports, metrics, openapi, orders, overview,
+    App, access, actions, dead_letter_actions, dead_letters, figures, health, imports, metrics, openapi, orders,
+    overview,
     problem::{Code, Problem},
     refunds, streams, watch, webhooks,
 };
@@ -34,10 +35,17 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(streams::show))
         .routes(routes!(streams::pause))
         .routes(routes!(streams::resume))
+        .routes(routes!(streams::claim))
+        .routes(routes!(streams::pending))
         .routes(routes!(dead_letters::list))
-        .routes(routes!(dead_letters::replay))
-        .routes(routes!(dead_letters::discard))
+        .routes(routes!(dead_letters::groups))
+        .routes(routes!(dead_letters::export))
+        .routes(routes!(dead_letter_actions::replay))
+        .routes(routes!(dead_letter_actions::discard))
         .routes(routes!(dead_letters::one))
+        .routes(routes!(dead_letter_actions::replay_one))
+        .routes(routes!(actions::list))
+        .routes(routes!(actions::one))
         .routes(routes!(webhooks::take))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))

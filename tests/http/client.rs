@@ -1,5 +1,6 @@
 //! The program that serves, and a client for it.
 
+#![allow(dead_code, reason = "every test file uses its own part")]
 use std::{collections::HashMap, time::Duration};
 
 use orderstream::signature::{Secret, sign};

@@ -12,6 +12,6 @@ pub use order::{
 };
 pub use refund::{InvalidRefund, REFUND_KEY_BYTES_MAX, REFUND_REASON_BYTES_MAX, RefundKey, RefundRequest};
 pub use state::{
-    ApiRole, CallbackKind, CallbackOutcome, EventKind, FailureReason, NotificationChannel, NotificationStatus,
-    OrderStatus, PaymentStatus, RefundStatus, Refusal, UnknownWord,
+    ActionOutcome, ActionVerb, ActionVia, ApiRole, CallbackKind, CallbackOutcome, EventKind, FailureReason,
+    NotificationChannel, NotificationStatus, OrderStatus, PaymentStatus, RefundStatus, Refusal, UnknownWord,
 };

@@ -88,6 +88,52 @@ vocabulary! {
 }
 
 vocabulary! {
+    /// By which way somebody acted on the running pipeline.
+    ActionVia {
+        /// The command line.
+        Cli = "cli",
+        /// The HTTP API.
+        Http = "http",
+        /// The pages in the browser.
+        Dashboard = "dashboard",
+        /// The view in the terminal.
+        Top = "top",
+    }
+}
+
+vocabulary! {
+    /// What somebody did to the running pipeline.
+    ActionVerb {
+        /// A stage takes no more work.
+        Pause = "pause",
+        /// It goes on.
+        Resume = "resume",
+        /// Messages of silent consumers are there for others.
+        Claim = "claim",
+        /// Dead letters are on their way again.
+        Replay = "replay",
+        /// One is, with another body.
+        EditAndReplay = "edit_and_replay",
+        /// Dead letters are gone for good.
+        Discard = "discard",
+    }
+}
+
+vocabulary! {
+    /// How an action ended.
+    ActionOutcome {
+        /// As it was meant.
+        Done = "done",
+        /// Nothing was changed, by a rule.
+        Refused = "refused",
+        /// A server was away, or something is broken: how far it came is not known in every case.
+        Failed = "failed",
+        /// It stopped half-way, and can go on.
+        Interrupted = "interrupted",
+    }
+}
+
+vocabulary! {
     /// Why an order failed, in order of precedence: the first that applies is recorded.
     FailureReason {
         /// The customer is not in the catalogue.

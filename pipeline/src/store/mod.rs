@@ -4,6 +4,7 @@
 //! handful of statements whatever its size. **Lock order**, everywhere: existing orders by id, then products by id, then
 //! the event counter. A reservation locks no existing order; its new ones nobody else can see.
 
+mod actions;
 mod audit;
 mod callbacks;
 mod catalogue;
@@ -27,6 +28,7 @@ mod settlements;
 mod stock;
 mod tokens;
 
+pub use actions::{Action, ActionFilter, NewAction, find_action, insert_action, list_actions};
 pub use audit::{EXAMPLES_MAX, OpenOrder, SqlCheck, SqlFinding, begin_snapshot, open_orders, sql_checks};
 pub use callbacks::{
     CallbackRow, CallbacksOf, Insertion, WaitingCallback, callbacks_of, decide_callbacks, insert_callbacks,

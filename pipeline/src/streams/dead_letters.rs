@@ -309,6 +309,16 @@ pub struct Replay {
 }
 
 impl LetterWalk {
+    /// The newest letter yet to be looked at.
+    pub fn newest(&self) -> Option<EntryId> {
+        self.rest.map(|(_, newest)| newest)
+    }
+
+    /// Ends the walk at this letter, or begins it there, whichever way it goes.
+    pub fn leave_out_after(&mut self, last: EntryId) {
+        self.rest = self.rest.map(|(oldest, newest)| (oldest, newest.min(last))).filter(|(from, to)| from <= to);
+    }
+
     /// The next letters, or `None` when there are no more.
     ///
     /// # Errors

@@ -62,6 +62,22 @@ impl Redis {
         Ok(connection.del(self.keys().paused(partition, stage)).await?)
     }
 
+    /// How many partitions Redis has streams of, without a gap, and one at least: for a pause while Postgres, which knows
+    /// how many there are, is away.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn partitions_seen(&self, connection: &mut MultiplexedConnection) -> Result<u16, Error> {
+        for partition in 0..u16::MAX {
+            let keys = StageName::ALL.map(|stage| self.keys().stream(partition, stage));
+            let found: u64 = redis::cmd("EXISTS").arg(&keys).query_async(connection).await?;
+            if found == 0 {
+                return Ok(partition.max(1));
+            }
+        }
+        Ok(u16::MAX)
+    }
+
     /// Whether a stage is paused: asked before every read.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::io::{self, BufRead, IsTerminal};
 
 use anyhow::Result;
 use pipeline::{
+    domain::ActionVia,
     message::OrderRef,
     shutdown::Shutdown,
     store::{self, Abandonment},
@@ -16,6 +17,7 @@ use super::{
     tally::{Ended, Tally},
 };
 use crate::{
+    actions::{self, Actor, Recorder},
     cli::dead::DiscardArgs,
     commands::shutdown_on_signal,
     config::Globals,
@@ -24,12 +26,13 @@ use crate::{
     progress::Progress,
 };
 
-pub(super) async fn run(desk: &mut Desk, args: DiscardArgs, globals: &Globals) -> Result<Exit> {
+pub(super) async fn run(desk: &mut Desk, mut args: DiscardArgs, globals: &Globals) -> Result<Exit> {
     demand_choice(&args.which, args.all, "discard")?;
-    let selection = Selection::new(desk, args.which.clone(), Direction::OldestFirst, None).await?;
     if !args.dry_run && !args.yes {
         let mut matching = 0;
-        let mut ahead = selection.clone();
+        let mut ahead = Selection::new(desk, args.which.clone(), Direction::OldestFirst, None).await?;
+        // What is asked about is what goes: not what dies while somebody thinks about the answer.
+        args.which.up_to = ahead.up_to;
         while let Some(page) = ahead.next_page(desk).await? {
             matching += page.len() as u64;
         }
@@ -39,7 +42,8 @@ pub(super) async fn run(desk: &mut Desk, args: DiscardArgs, globals: &Globals) -
     }
     let shutdown = shutdown_on_signal()?;
     let mut progress = Progress::new(globals.quiet);
-    discard_all(desk, &args, selection, &shutdown, &mut progress).await?.report(globals)
+    let recorder = Recorder::new(&desk.store, Actor::of_this_process(ActionVia::Cli));
+    actions::discard(&recorder, desk, &args, &shutdown, &mut progress).await?.report(globals)
 }
 
 /// Discards the letters that were chosen, up to the signal.
@@ -55,8 +59,14 @@ pub(crate) async fn discard_all(
 ) -> Result<Tally> {
     let mut tally = Tally::new(args.dry_run);
     tally.why.clone_from(&args.why);
+    tally.up_to = selection.up_to;
     progress.phase("discard", Some(selection.total));
     'pages: while let Some(page) = selection.next_page(desk).await? {
+        // Looking for letters takes its time, too, where few of many match.
+        if shutdown.has_begun() {
+            tally.interrupted = true;
+            break;
+        }
         for letter in page {
             if shutdown.has_begun() {
                 tally.interrupted = true;
@@ -65,10 +75,13 @@ pub(crate) async fn discard_all(
             let ended = discard(desk, &letter, args.dry_run).await?;
             let why = args.why.as_deref().unwrap_or_default();
             tracing::info!(letter = %ended.id, outcome = ended.outcome, why, "dead letter");
+            tally.after = selection.looked_to.map(|_| ended.id);
             tally.add(ended);
             progress.show(selection.seen, || format!("{} letters", thousands(tally.total())));
         }
+        tally.after = selection.looked_to;
     }
+    tally.after = tally.after.filter(|_| tally.interrupted);
     progress.end();
     tally.missing = std::mem::take(&mut selection.missing);
     Ok(tally)

@@ -1,11 +1,12 @@
 //! `orderstream dead`: what no stage could process, and what to do with it.
 
 pub(crate) mod discard;
+pub(crate) mod groups;
 pub(crate) mod replay;
 pub(crate) mod selection;
 pub(crate) mod show;
 pub(crate) mod tally;
-mod transfer;
+pub(crate) mod transfer;
 
 use anyhow::Result;
 use chrono::{DateTime, Utc};
@@ -30,7 +31,7 @@ const SHOWN_CHARS: usize = 60;
 
 /// What the commands work with.
 pub(crate) struct Desk {
-    store: Store,
+    pub(crate) store: Store,
     redis: Redis,
     connection: Connection,
     partitions: u16,
@@ -56,6 +57,7 @@ pub(super) async fn run(backends: &Backends, command: DeadCommand, globals: &Glo
     let mut desk = Desk::open(backends).await?;
     match command {
         DeadCommand::List(args) => list(&mut desk, args, globals).await,
+        DeadCommand::Groups(args) => groups::run(&mut desk, args, globals).await,
         DeadCommand::Show { id } => show::run(&mut desk, id, globals).await,
         DeadCommand::Replay(args) => replay::run(&mut desk, args, globals).await,
         DeadCommand::Discard(args) => discard::run(&mut desk, args, globals).await,
@@ -66,36 +68,39 @@ pub(super) async fn run(backends: &Backends, command: DeadCommand, globals: &Glo
 
 /// A letter without its fields.
 #[derive(Serialize)]
-struct Summary {
-    id: LetterId,
+pub(crate) struct Summary {
+    pub(crate) id: LetterId,
     /// Null in an entry that no worker wrote.
-    reason: Option<String>,
-    error: Option<String>,
-    stage: Option<String>,
+    pub(crate) reason: Option<String>,
+    pub(crate) error: Option<String>,
+    pub(crate) stage: Option<String>,
+    /// Its group, as `dead groups` names it.
+    pub(crate) group: String,
     /// Null where the body has none that can be read.
-    order_code: Option<String>,
-    source_stream: Option<String>,
-    source_id: Option<String>,
-    deliveries: Option<u64>,
-    first_at: Option<String>,
-    died_at: Option<DateTime<Utc>>,
-    fields_cut: Option<String>,
+    pub(crate) order_code: Option<String>,
+    pub(crate) source_stream: Option<String>,
+    pub(crate) source_id: Option<String>,
+    pub(crate) deliveries: Option<u64>,
+    pub(crate) first_at: Option<String>,
+    pub(crate) died_at: Option<DateTime<Utc>>,
+    pub(crate) fields_cut: Option<String>,
     /// How often the message had been replayed when it died.
-    replays: u64,
+    pub(crate) replays: u64,
     /// The letter that it was before.
-    replayed_from: Option<LetterId>,
+    pub(crate) replayed_from: Option<LetterId>,
     /// Null unless this letter was replayed.
-    replayed: Option<ReplayMark>,
+    pub(crate) replayed: Option<ReplayMark>,
 }
 
 impl Summary {
-    fn of(letter: &DeadLetter) -> Self {
+    pub(crate) fn of(letter: &DeadLetter) -> Self {
         let our = |name| letter.our(name).map(str::to_owned);
         Self {
             id: letter.id,
             reason: our("reason"),
             error: our("error"),
             stage: our("stage"),
+            group: groups::group_of(letter),
             order_code: letter.order_code(),
             source_stream: our("source_stream"),
             source_id: our("source_id"),
@@ -113,9 +118,9 @@ impl Summary {
 /// A page of letters.
 #[derive(Serialize)]
 pub(crate) struct Page {
-    letters: Vec<Summary>,
+    pub(crate) letters: Vec<Summary>,
     /// Give it to --after for the next page; null on the last.
-    next: Option<LetterId>,
+    pub(crate) next: Option<LetterId>,
     /// Ids that are no letters.
     missing: Vec<LetterId>,
 }
@@ -186,8 +191,8 @@ fn shown(text: &str) -> String {
 fn demand_choice(which: &crate::cli::dead::Which, all: bool, verb: &str) -> Result<()> {
     if !all && which.is_all() {
         let message = format!(
-            "say which letters to {verb}: name their ids, narrow them down (--reason, --stage, --order, --older-than, \
-             --newer-than, --replayed), or mean every one with --all; --dry-run shows what would be done"
+            "say which letters to {verb}: name their ids, narrow them down (--reason, --stage, --order, --group, \
+             --older-than, --newer-than, --replayed), or mean every one with --all; --dry-run shows what would be done"
         );
         return Err(Refusal::new(Exit::Usage, message).into());
     }

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use pipeline::{
+    domain::ActionVia,
     message::{BODY_BYTES_MAX, Callback, Entry, Incoming, IncomingRefund, Message, OrderRef, Undecodable},
     shutdown::Shutdown,
     store,
@@ -23,6 +24,7 @@ use super::{
     tally::{Ended, Tally},
 };
 use crate::{
+    actions::{self, Actor, Recorder},
     cli::dead::ReplayArgs,
     commands::shutdown_on_signal,
     config::Globals,
@@ -39,7 +41,8 @@ pub(super) async fn run(desk: &mut Desk, args: ReplayArgs, globals: &Globals) ->
     let body = args.body.as_deref().map(read_body).transpose()?;
     let shutdown = shutdown_on_signal()?;
     let mut progress = Progress::new(globals.quiet);
-    replay_all(desk, &args, body.as_deref(), &shutdown, &mut progress).await?.report(globals)
+    let recorder = Recorder::new(&desk.store, Actor::of_this_process(ActionVia::Cli));
+    actions::replay(&recorder, desk, &args, body.as_deref(), &shutdown, &mut progress).await?.report(globals)
 }
 
 /// Replays the letters that were chosen, up to the signal.
@@ -53,11 +56,17 @@ pub(crate) async fn replay_all(
     shutdown: &Shutdown,
     progress: &mut Progress,
 ) -> Result<Tally> {
-    let mut selection = Selection::new(desk, args.which.clone(), Direction::OldestFirst, None).await?;
+    let mut selection = Selection::new(desk, args.which.clone(), Direction::OldestFirst, args.after).await?;
     let mut tally = Tally::new(args.dry_run);
+    tally.up_to = selection.up_to;
     progress.phase("replay", Some(selection.total));
     let (begun, mut replayed) = (Instant::now(), 0_u32);
     'pages: while let Some(page) = selection.next_page(desk).await? {
+        // Looking for letters takes its time, too, where few of many match.
+        if shutdown.has_begun() {
+            tally.interrupted = true;
+            break;
+        }
         for letter in page {
             // The time at which so many letters may have gone, at this rate.
             let due = begun + Duration::from_secs_f64(f64::from(replayed) / f64::from(args.rate));
@@ -71,10 +80,13 @@ pub(crate) async fn replay_all(
             if ended.outcome == "replayed" && !args.dry_run {
                 replayed = replayed.saturating_add(1);
             }
+            tally.after = selection.looked_to.map(|_| ended.id);
             tally.add(ended);
             progress.show(selection.seen, || format!("{} letters", thousands(tally.total())));
         }
+        tally.after = selection.looked_to;
     }
+    tally.after = tally.after.filter(|_| tally.interrupted);
     progress.end();
     tally.missing = std::mem::take(&mut selection.missing);
     Ok(tally)

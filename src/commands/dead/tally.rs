@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use pipeline::streams::LetterId;
+use pipeline::{message::EntryId, streams::LetterId};
 use serde::Serialize;
 
 use super::shown;
 use crate::{
+    actions::Note,
     config::Globals,
     exit::Exit,
     output::{self, thousands},
@@ -22,27 +23,34 @@ const SHOWN_MAX: usize = 20;
 /// How one letter ended.
 #[derive(Debug, Serialize)]
 pub(crate) struct Ended {
-    pub(super) id: LetterId,
+    pub(crate) id: LetterId,
     /// One word: `replayed`, `already`, `discarded`, `abandoned`, `refused`, `gone`.
-    pub(super) outcome: &'static str,
+    pub(crate) outcome: &'static str,
     /// What it became, why it was refused.
-    pub(super) detail: Option<String>,
+    pub(crate) detail: Option<String>,
 }
 
 /// The document of `dead replay` and `dead discard`.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Tally {
     /// Nothing was changed: the outcomes are what would have been.
-    pub(super) dry_run: bool,
-    pub(super) interrupted: bool,
+    pub(crate) dry_run: bool,
+    pub(crate) interrupted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) why: Option<String>,
     /// How many letters ended how.
-    pub(super) outcomes: BTreeMap<&'static str, u64>,
+    pub(crate) outcomes: BTreeMap<&'static str, u64>,
     /// Ids that are no letters.
-    pub(super) missing: Vec<LetterId>,
+    pub(crate) missing: Vec<LetterId>,
     /// The first thousand letters.
-    pub(super) letters: Vec<Ended>,
+    pub(crate) letters: Vec<Ended>,
+    /// The last letter that was dealt with, if it was interrupted on its way through all letters.
+    pub(crate) after: Option<LetterId>,
+    /// The newest letter that was meant: what died meanwhile comes after it.
+    pub(crate) up_to: Option<EntryId>,
+    /// Where it is noted; absent of a dry run.
+    #[serde(flatten)]
+    pub(crate) note: Option<Note>,
 }
 
 impl Tally {
@@ -58,8 +66,18 @@ impl Tally {
     }
 
     /// Letters dealt with.
-    pub(super) fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.outcomes.values().sum()
+    }
+
+    /// Letters that are on their way again, or gone.
+    pub(crate) fn changed(&self) -> u64 {
+        ["replayed", "discarded", "abandoned"].iter().filter_map(|outcome| self.outcomes.get(outcome)).sum()
+    }
+
+    /// Letters that were left alone by a rule.
+    pub(crate) fn refused(&self) -> u64 {
+        self.outcomes.get("refused").copied().unwrap_or_default()
     }
 
     pub(super) fn report(&self, globals: &Globals) -> Result<Exit> {
@@ -69,6 +87,9 @@ impl Tally {
             () if !self.missing.is_empty() => Exit::NotFound,
             () => Exit::Done,
         };
+        if let Some(note) = &self.note {
+            note.warn();
+        }
         if globals.json {
             output::json(self)?;
             return Ok(exit);

@@ -80,7 +80,11 @@ impl ReadField {
     }
 }
 
-pub(super) async fn export(desk: &mut Desk, args: ExportArgs, globals: &Globals) -> Result<Exit> {
+/// A letter as a line of an export, without its end; and whether `dead import` would take it back.
+///
+/// # Errors
+/// Never, as texts are always JSON.
+pub(crate) fn line(letter: &DeadLetter) -> serde_json::Result<(Vec<u8>, bool)> {
     #[derive(Serialize)]
     struct Line<'a> {
         id: LetterId,
@@ -88,6 +92,14 @@ pub(super) async fn export(desk: &mut Desk, args: ExportArgs, globals: &Globals)
         replayed: &'a Option<ReplayMark>,
     }
 
+    let fields: Vec<WireField<'_>> = letter.fields().map(WireField::of).collect();
+    let too_many = fields.len() > FIELDS_MAX;
+    let line = serde_json::to_vec(&Line { id: letter.id, fields, replayed: &letter.replayed })?;
+    let fits = !too_many && line.len() <= LINE_BYTES_MAX;
+    Ok((line, fits))
+}
+
+pub(super) async fn export(desk: &mut Desk, args: ExportArgs, globals: &Globals) -> Result<Exit> {
     let mut selection = Selection::new(desk, args.which, Direction::OldestFirst, None).await?;
     let shutdown = shutdown_on_signal()?;
     let file = args.output.as_deref().map(create).transpose()?;
@@ -104,10 +116,8 @@ pub(super) async fn export(desk: &mut Desk, args: ExportArgs, globals: &Globals)
             break;
         }
         for letter in &page {
-            let fields: Vec<WireField<'_>> = letter.fields().map(WireField::of).collect();
-            let too_many = fields.len() > FIELDS_MAX;
-            let mut line = serde_json::to_vec(&Line { id: letter.id, fields, replayed: &letter.replayed })?;
-            too_long += u64::from(too_many || line.len() > LINE_BYTES_MAX);
+            let (mut line, fits) = line(letter)?;
+            too_long += u64::from(!fits);
             line.push(b'\n');
             match writer.write_all(&line) {
                 // `orderstream dead export | head` ends the reader first.
