@@ -23,6 +23,7 @@ const FILES: &[(&str, &str, &[u8])] = &[
     ("app.css", STYLE, include_bytes!("assets/app.css")),
     ("icon.svg", "image/svg+xml", include_bytes!("assets/icon.svg")),
     ("live.js", SCRIPT, include_bytes!("assets/live.js")),
+    ("charts.js", SCRIPT, include_bytes!("assets/charts.js")),
     ("keys.js", SCRIPT, include_bytes!("assets/keys.js")),
     ("uplot.js", SCRIPT, include_bytes!("assets/vendor/uplot/uPlot.iife.min.js")),
     ("uplot.css", STYLE, include_bytes!("assets/vendor/uplot/uPlot.min.css")),

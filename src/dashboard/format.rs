@@ -9,53 +9,9 @@ use crate::output;
 /// What stands where there is nothing to show.
 pub(super) const NOTHING: &str = "–";
 
-/// How many of something in a second: two digits say enough where it is little.
-pub(super) fn rate(per_second: f64) -> String {
-    match per_second {
-        rate if !rate.is_finite() || rate < 0.0 => NOTHING.to_owned(),
-        rate if rate < 0.05 => "0".to_owned(),
-        rate if rate < 9.95 => format!("{rate:.1}"),
-        rate => whole(rate),
-    }
-}
-
-/// A number without its fraction, grouped.
-pub(super) fn whole(number: f64) -> String {
-    // Saturates, and what is no number is 0.
-    #[expect(clippy::cast_possible_truncation, reason = "saturates")]
-    let rounded = number.round() as i64;
-    output::thousands(rounded)
-}
-
 /// Minor units as money.
 pub(super) fn money(cents: i64) -> String {
     output::money(Cents::new(cents))
-}
-
-/// A time span in its two largest units.
-pub(super) fn seconds(seconds: f64) -> String {
-    if !seconds.is_finite() || seconds < 0.0 {
-        return NOTHING.to_owned();
-    }
-    if seconds < 0.05 {
-        return "0 s".to_owned();
-    }
-    if seconds < 9.95 {
-        return format!("{seconds:.1} s");
-    }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and saturates")]
-    let all = seconds.round() as u64;
-    let (minutes, hours, days) = (all / 60, all / 3_600, all / 86_400);
-    let two = |large: u64, unit: &str, small: u64, smaller: &str| match small {
-        0 => format!("{large} {unit}"),
-        _ => format!("{large} {unit} {small} {smaller}"),
-    };
-    match all {
-        0..100 => format!("{all} s"),
-        100..3_600 => two(minutes, "min", all % 60, "s"),
-        3_600..86_400 => two(hours, "h", minutes % 60, "min"),
-        _ => two(days, "d", hours % 24, "h"),
-    }
 }
 
 /// Bytes in the unit that fits.
@@ -115,28 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_have_their_two_largest_units() {
-        for (span, shown) in [
-            (0.0, "0 s"),
-            (0.4, "0.4 s"),
-            (42.2, "42 s"),
-            (99.4, "99 s"),
-            (100.0, "1 min 40 s"),
-            (180.0, "3 min"),
-            (7_500.0, "2 h 5 min"),
-            (277_200.0, "3 d 5 h"),
-            (f64::NAN, "–"),
-            (-1.0, "–"),
-        ] {
-            assert_eq!(seconds(span), shown);
-        }
-    }
-
-    #[test]
-    fn rates_and_sizes_are_short() {
-        for (number, shown) in [(0.0, "0"), (0.44, "0.4"), (9.99, "10"), (1_234.4, "1,234"), (f64::INFINITY, "–")] {
-            assert_eq!(rate(number), shown);
-        }
+    fn sizes_and_parts_are_short() {
         for (number, shown) in [(0.0, "0 B"), (999.0, "999 B"), (12_345.0, "12.3 KB"), (123_456_789.0, "123 MB")] {
             assert_eq!(bytes(number), shown);
         }

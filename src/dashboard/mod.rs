@@ -7,29 +7,45 @@
 //! | a page around a template, its headers, problems as pages | `page` |
 //! | who looks: the token in a cookie | `visitor`, `login` |
 //! | styles, scripts, under names that change with their content | `assets` |
-//! | the numbers that every page shows, as texts | `live`; `events` sends them on |
+//! | the numbers that every page shows, as texts | `live`, `spark`; `look` shares them, `events` sends them on |
 //! | pages | a file for each noun |
 //!
 //! A page shows the same with and without scripts: `live` makes every text once, the templates put it in, and the scripts
 //! put it in again. Scripts never make text of numbers.
 
+mod alerts;
 mod assets;
+mod events;
 mod format;
+mod live;
 mod login;
+mod look;
 mod overview;
 mod page;
+mod spark;
+mod streams;
 mod templates;
 mod visitor;
+mod workers;
 
-use axum::{Router, routing::get};
+use std::sync::Arc;
 
-pub(crate) use self::page::Visit;
+use axum::{
+    Router,
+    routing::{get, post},
+};
+use tokio::sync::Semaphore;
+
+pub(crate) use self::{look::follow, page::Visit};
 use crate::{cli::http::HttpArgs, http::App};
 
 /// What all pages share.
 pub(crate) struct Dashboard {
     assets: assets::Assets,
     templates: templates::Templates,
+    looks: look::Looks,
+    /// Places for those who watch: never all connections, so that the API stays open.
+    watchers: Arc<Semaphore>,
     /// What is shown here, such as production; may be empty.
     environment: String,
 }
@@ -42,7 +58,13 @@ impl Dashboard {
     pub(crate) fn new(options: &HttpArgs) -> anyhow::Result<Self> {
         let assets = assets::Assets::new();
         let templates = templates::Templates::new(&assets)?;
-        Ok(Self { assets, templates, environment: options.environment.clone().unwrap_or_default() })
+        Ok(Self {
+            assets,
+            templates,
+            looks: look::Looks::new(),
+            watchers: Arc::new(Semaphore::new((options.http_connections as usize / 2).max(1))),
+            environment: options.environment.clone().unwrap_or_default(),
+        })
     }
 }
 
@@ -50,9 +72,16 @@ impl Dashboard {
 pub(crate) fn routes() -> Router<App> {
     Router::new()
         .route("/", get(overview::show))
+        .route("/streams", get(streams::list))
+        .route("/streams/{stage}", get(streams::show))
+        .route("/streams/{stage}/pause", post(streams::pause))
+        .route("/streams/{stage}/resume", post(streams::resume))
+        .route("/workers", get(workers::show))
+        .route("/alerts", get(alerts::show))
+        .route("/events", get(events::stream))
         .route("/help", get(page::help))
         .route("/login", get(login::show).post(login::enter))
-        .route("/logout", axum::routing::post(login::leave))
+        .route("/logout", post(login::leave))
         .route("/assets/{name}", get(assets::show))
         .route("/favicon.ico", get(assets::favicon))
 }

@@ -8,7 +8,7 @@ use axum::{
 use minijinja::{Value, context};
 use pipeline::domain::ApiRole;
 
-use super::visitor::Visitor;
+use super::{look::Now, visitor::Visitor};
 use crate::http::{
     App,
     access::Caller,
@@ -139,7 +139,7 @@ fn render(
         page,
         who,
         nav => nav.entries(),
-        now => Value::from(()),
+        now => visitor.map(|_| Value::from_object(Now(dashboard.looks.newest()))),
         environment => dashboard.environment.clone(),
         version => env!("CARGO_PKG_VERSION"),
     };

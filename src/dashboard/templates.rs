@@ -16,6 +16,10 @@ const FILES: &[(&str, &str)] = &[
     ("login.html", include_str!("templates/login.html")),
     ("problem.html", include_str!("templates/problem.html")),
     ("overview.html", include_str!("templates/overview.html")),
+    ("streams.html", include_str!("templates/streams.html")),
+    ("stream.html", include_str!("templates/stream.html")),
+    ("workers.html", include_str!("templates/workers.html")),
+    ("alerts.html", include_str!("templates/alerts.html")),
 ];
 
 /// The templates.
@@ -40,9 +44,9 @@ impl Templates {
             path.ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("there is no asset {name:?}")))
         });
         environment.add_filter("number", |number: i64| crate::output::thousands(number));
-        environment.add_filter("rate", format::rate);
+        environment.add_filter("rate", crate::monitor::rate);
         environment.add_filter("money", format::money);
-        environment.add_filter("seconds", format::seconds);
+        environment.add_filter("seconds", crate::monitor::span);
         environment.add_filter("bytes", format::bytes);
         environment.add_filter("percent", format::percent);
         environment.add_filter("time", format::time_element);

@@ -25,9 +25,8 @@ pub(crate) struct Visitor {
 }
 
 /// Somebody who may change something.
-#[allow(dead_code, reason = "pages with buttons come next")]
 #[derive(Debug, Clone)]
-pub(crate) struct Actor(pub(crate) Visitor);
+pub(crate) struct Acting(pub(crate) Visitor);
 
 impl FromRequestParts<App> for Visitor {
     type Rejection = Response;
@@ -40,7 +39,7 @@ impl FromRequestParts<App> for Visitor {
     }
 }
 
-impl FromRequestParts<App> for Actor {
+impl FromRequestParts<App> for Acting {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Response> {

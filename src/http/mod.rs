@@ -60,7 +60,7 @@ use crate::{
     backends::Backends,
     cli::http::HttpArgs,
     config,
-    dashboard::Dashboard,
+    dashboard::{self, Dashboard},
     exit::{Exit, Refusal},
     monitor::Monitor,
     output,
@@ -216,6 +216,7 @@ impl Server {
             info!("no ORDERSTREAM_WEBHOOK_SECRET: webhooks are off");
         }
         tokio::spawn(clean(app.clone()));
+        tokio::spawn(dashboard::follow(app.clone()));
         let task = tokio::spawn(listener::serve(app, listener));
         Ok(Self { task, address })
     }

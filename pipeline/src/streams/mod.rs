@@ -7,6 +7,7 @@ mod events;
 mod history;
 mod inspect;
 mod letter;
+mod memory;
 mod pause;
 mod pending;
 mod processes;

@@ -145,6 +145,10 @@ function open() {
   if (rate === 0 || document.hidden || body.dataset.events === undefined) return;
   source = new EventSource(`${body.dataset.events}?every=${rate}`);
   source.addEventListener("look", take);
+  // A refusal ends it for good: the server is full, or the token is. A lost connection comes back by itself.
+  source.addEventListener("error", (event) => {
+    if (event.target === source && source.readyState === EventSource.CLOSED) setTimeout(open, 5000);
+  });
 }
 
 picker?.parentElement.removeAttribute("hidden");

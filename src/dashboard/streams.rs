@@ -1,0 +1,278 @@
+//! Streams: how each stands, how it was, who reads it; and pausing its stage.
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    extract::{Path, State},
+    http::HeaderMap,
+    response::Response,
+};
+use chrono::{DateTime, SecondsFormat};
+use minijinja::{Value, context, value::Serde};
+use pipeline::{message::EntryId, streams::StreamState, topology::StageName};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    format::{NOTHING, utc},
+    login::{read_form, see_other},
+    overview::described,
+    page::{Nav, page},
+    visitor::{Acting, Visitor},
+};
+use crate::{
+    commands::pause::Pauses,
+    http::{
+        App,
+        problem::{Code, Problem},
+        query::{Params, word},
+    },
+    monitor::{self, History, ProcessView, Range, Series},
+    output::thousands,
+};
+
+/// Rows of a table of a chart.
+const ROWS_MAX: usize = 60;
+
+/// Most bytes of a form.
+const FORM_BYTES_MAX: u64 = 8_192;
+
+/// Most characters of a reason.
+const WHY_CHARS_MAX: usize = 500;
+
+/// Longest pause, in minutes: a month.
+const MINUTES_MAX: u64 = 44_640;
+
+/// All of them.
+pub(super) async fn list(State(app): State<App>, visitor: Visitor) -> Result<Response, Problem> {
+    let mut rows = Vec::new();
+    for stage in StageName::ALL {
+        let memory = memory(&app, stage).await;
+        rows.push(context! { memory, ..described(stage) });
+    }
+    page(&app, &visitor, Nav::Streams, "streams.html", "Streams", context! { rows })
+}
+
+/// The memory of a stage's streams, if Redis answers.
+async fn memory(app: &App, stage: StageName) -> Option<u64> {
+    let mut connection = app.connection().await.ok()?;
+    let mut sum = 0;
+    for partition in 0..app.partitions {
+        let memory = app.redis.stream_memory(&mut connection, partition, stage).await;
+        sum += app.answered(memory).await.ok()?;
+    }
+    Some(sum)
+}
+
+/// What the page is asked for.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Asked {
+    range: Option<String>,
+    done: Option<String>,
+}
+
+/// One of them.
+pub(super) async fn show(
+    State(app): State<App>,
+    visitor: Visitor,
+    Path(stage): Path<String>,
+    Params(asked): Params<Asked>,
+) -> Result<Response, Problem> {
+    let stage = stage_of(&stage)?;
+    let range: Range = word("range", asked.range.as_deref())?.unwrap_or_default();
+    let look = app.dashboard.looks.newest();
+    let view = look.snapshot.stage(stage);
+    let streams = view.map_or(&[][..], |view| &view.partitions);
+    let memory = memory(&app, stage).await;
+    let processes = &look.snapshot.processes;
+    let consumers: Vec<Member<'_>> = streams
+        .iter()
+        .flat_map(|stream| &stream.groups)
+        .filter(|group| group.name == stage.as_str())
+        .flat_map(|group| &group.consumers)
+        .map(|consumer| Member::of(&consumer.name, consumer.pending, consumer.idle_ms, processes))
+        .collect();
+    // While Redis is away there is a page without charts.
+    let history = app.monitor.history(range).await.ok();
+    let series = history.as_ref().and_then(|history| Some((history, history.stages.get(&stage)?)));
+    let context = context! {
+        stage => described(stage),
+        paused => view.is_some_and(|view| view.paused.is_some()),
+        flash => asked.done.as_deref().and_then(flash),
+        range => range.as_str(),
+        ranges => Range::ALL.map(Range::as_str).to_vec(),
+        history => series.map(|(history, series)| told(history, series)),
+        streams => streams.iter().map(|stream| of_stream(stream, memory)).collect::<Vec<_>>(),
+        consumers => Serde(consumers),
+    };
+    page(&app, &visitor, Nav::Streams, "stream.html", described_title(stage), context)
+}
+
+fn described_title(stage: StageName) -> &'static str {
+    match stage {
+        StageName::Reservation => "Reservation",
+        StageName::Payment => "Payment",
+        StageName::Settlement => "Settlement",
+        StageName::Refund => "Refund",
+        StageName::Callback => "Callback",
+    }
+}
+
+/// A consumer, with what its process says of itself.
+#[derive(Serialize)]
+struct Member<'a> {
+    name: &'a str,
+    pending: u64,
+    idle_ms: u64,
+    host: Option<&'a str>,
+    version: Option<&'a str>,
+}
+
+impl<'a> Member<'a> {
+    fn of(name: &'a str, pending: u64, idle_ms: u64, processes: &'a [ProcessView]) -> Self {
+        // A consumer is named after its process: host, number, start, worker.
+        let process = processes.iter().find(|process| name.starts_with(&format!("{}:{}:", process.host, process.pid)));
+        let host = process.map(|process| process.host.as_str());
+        Self { name, pending, idle_ms, host, version: process.map(|process| process.version.as_str()) }
+    }
+}
+
+fn of_stream(stream: &StreamState, memory: Option<u64>) -> Value {
+    let instant = |id: EntryId| {
+        let at = i64::try_from(id.ms).ok().and_then(DateTime::from_timestamp_millis);
+        at.map(|at| at.to_rfc3339_opts(SecondsFormat::Secs, true))
+    };
+    context! {
+        key => stream.key.clone(),
+        length => stream.length,
+        entries_added => stream.entries_added,
+        memory,
+        first_id => stream.first_id.map(|id| id.to_string()),
+        first_at => stream.first_id.and_then(instant),
+        last_id => stream.last_id.map(|id| id.to_string()),
+        last_at => stream.last_id.and_then(instant),
+        groups => Serde(&stream.groups),
+    }
+}
+
+/// A chart in words and as a table.
+fn told(history: &History, series: &Series) -> Value {
+    let most = series.lag.iter().flatten().max();
+    let longest = series.lag_seconds.iter().flatten().copied().fold(0.0, f64::max);
+    let done = series.rate_out.iter().flatten().copied().fold(0.0, f64::max);
+    let unknown =
+        series.lag.iter().zip(&series.lag_seconds).filter(|(lag, seconds)| lag.is_none() && seconds.is_some());
+    let words = match most {
+        None => format!("In the last {} nobody looked, or the lag was unknown.", history.range),
+        Some(most) => format!(
+            "In the last {}: at most {} messages waited, the oldest for {}; at most {} a second were done.{}",
+            history.range,
+            thousands(*most),
+            monitor::span(longest),
+            monitor::rate(done),
+            match unknown.count() {
+                0 => String::new(),
+                points =>
+                    format!(" The lag was unknown for {}.", monitor::span(points as f64 * history.step_seconds as f64)),
+            }
+        ),
+    };
+    let every = history.at.len().div_ceil(ROWS_MAX).max(1);
+    let cell = |text: Option<String>| text.unwrap_or_else(|| NOTHING.to_owned());
+    let rows: Vec<Value> = (0..history.at.len())
+        .rev()
+        .step_by(every)
+        .map(|index| {
+            let at = i64::try_from(history.at[index]).ok().and_then(|at| DateTime::from_timestamp(at, 0));
+            let number = |column: &[Option<u64>]| cell(column.get(index).copied().flatten().map(thousands));
+            let rate = |column: &[Option<f64>]| cell(column.get(index).copied().flatten().map(monitor::rate));
+            let known = series.lag_seconds.get(index).is_some_and(Option::is_some);
+            let lag = series.lag.get(index).copied().flatten().map(thousands);
+            context! {
+                at => cell(at.map(utc)),
+                lag => lag.unwrap_or_else(|| if known { "unknown".to_owned() } else { NOTHING.to_owned() }),
+                behind => cell(series.lag_seconds.get(index).copied().flatten().map(monitor::span)),
+                pending => number(&series.pending),
+                in => rate(&series.rate_in),
+                out => rate(&series.rate_out),
+            }
+        })
+        .collect();
+    context! { words, rows }
+}
+
+/// What the forms send.
+#[derive(Debug, Deserialize)]
+struct Wish {
+    why: String,
+    #[serde(default)]
+    minutes: String,
+}
+
+/// Pauses the stage, for a while or until it is resumed.
+pub(super) async fn pause(
+    State(app): State<App>,
+    Acting(visitor): Acting,
+    Path(stage): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let stage = stage_of(&stage)?;
+    let wish = wish(&headers, body).await?;
+    let length = match wish.minutes.as_str() {
+        "" => None,
+        minutes => {
+            let minutes = minutes.parse::<u64>().ok().filter(|minutes| (1..=MINUTES_MAX).contains(minutes));
+            let minutes = minutes.ok_or_else(|| Problem::new(Code::Invalid, "minutes: a number of minutes"))?;
+            Some(Duration::from_secs(minutes * 60))
+        }
+    };
+    let mut pauses = pauses(&app).await?;
+    app.answered(pauses.pause(stage, length, &wish.why).await).await?;
+    tracing::info!(%stage, why = wish.why, token = &*visitor.caller.name, "paused from the dashboard");
+    Ok(see_other(&format!("/streams/{stage}?done=paused")))
+}
+
+/// Lets the stage go on.
+pub(super) async fn resume(
+    State(app): State<App>,
+    Acting(visitor): Acting,
+    Path(stage): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let stage = stage_of(&stage)?;
+    let wish = wish(&headers, body).await?;
+    let mut pauses = pauses(&app).await?;
+    let was_paused = app.answered(pauses.resume(stage).await).await?;
+    tracing::info!(%stage, why = wish.why, token = &*visitor.caller.name, "resumed from the dashboard");
+    let done = if was_paused { "resumed" } else { "was_running" };
+    Ok(see_other(&format!("/streams/{stage}?done={done}")))
+}
+
+async fn wish(headers: &HeaderMap, body: Body) -> Result<Wish, Problem> {
+    let wish: Wish = read_form(headers, body, FORM_BYTES_MAX).await?;
+    match wish.why.chars().count() {
+        1..=WHY_CHARS_MAX => Ok(wish),
+        _ => Err(Problem::new(Code::Invalid, format!("why: from 1 to {WHY_CHARS_MAX} characters"))),
+    }
+}
+
+async fn pauses(app: &App) -> Result<Pauses, Problem> {
+    Ok(Pauses { redis: app.redis.clone(), connection: app.connection().await?, partitions: app.partitions })
+}
+
+fn stage_of(name: &str) -> Result<StageName, Problem> {
+    name.parse().map_err(|error: String| Problem::new(Code::NotFound, error))
+}
+
+/// What was done on the page before.
+fn flash(done: &str) -> Option<Value> {
+    let (tone, text) = match done {
+        "paused" => ("off", "Paused. Batches in hand come to their end."),
+        "resumed" => ("good", "Resumed."),
+        "was_running" => ("idle", "It was not paused."),
+        _ => return None,
+    };
+    Some(context! { tone, text })
+}
