@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 unset DATABASE_URL REDIS_URL DATABASE_URL_FILE REDIS_URL_FILE
 
 scripts/python.sh
-cargo build --workspace --all-targets --features failpoints
+cargo build --workspace --features failpoints --bin orderstream
 folder=$(mktemp -d "${TMPDIR:-/tmp}/orderstream-test.XXXXXX")
 chmod 755 "$folder"
 trap 'rm -rf "$folder"' EXIT
