@@ -64,12 +64,15 @@ async fn a_paused_stage_is_told_with_entries_seconds_and_words_and_returns_to_ca
     assert!(payment["spark"].as_array().expect("a sparkline").iter().any(|point| *point == lag), "{payment}");
 
     program.run(&["resume", "payment"]).await.exits(0);
-    let calm = until(&api, "it is calm again", |overview| overview["state"] == "calm").await;
-    assert_eq!(calm["sentence"], "All stages keep up, and nothing waits.");
-    let worked = until(&api, "what was worked off shows as a rate", |overview| {
+    until(&api, "what was worked off shows as a rate", |overview| {
         stage(overview, "settlement")["rate_out"].as_f64().is_some_and(|rate| rate > 0.0)
     })
     .await;
+    let worked = until(&api, "it is calm again", |overview| {
+        overview["state"] == "calm" && overview["relay"]["behind"] == 0 && overview["today"]["completed"] != 0
+    })
+    .await;
+    assert_eq!(worked["sentence"], "All stages keep up, and nothing waits.");
     assert_eq!(worked["today"]["completed"].as_i64().zip(worked["today"]["failed"].as_i64()).map(|(a, b)| a + b), {
         let orders = program.ends().await.len();
         Some(i64::try_from(orders).expect("a small number"))
