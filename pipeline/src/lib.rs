@@ -21,6 +21,7 @@ pub mod domain;
 pub mod failpoint;
 pub mod gateway;
 pub mod message;
+pub mod metrics;
 pub mod payments;
 pub mod reconciler;
 pub mod relay;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use harness::{Stack, order, orders};
 use pipeline::{
     message::{BODY, EntryId, encode_order},
-    streams::{Consumer, Delivery, HandOff, HandOffCounts, Publisher, Whose},
+    streams::{Consumer, Delivery, HandOff, HandedOff, Publisher, Whose},
     topology::StageName,
 };
 use redis::aio::MultiplexedConnection;
@@ -45,11 +45,11 @@ async fn a_second_hand_off_of_the_same_entries_adds_nothing() {
     let (mut first, ids) = reader(&stack, "first", &["A", "B", "C"]).await;
     let mut second = Consumer::join(&stack.redis, StageName::Reservation, 0, "second").await.expect("Redis");
     let done = second.hand_off(on_to_payment(&ids[..2])).await.expect("handed off");
-    assert_eq!(done, HandOffCounts { handed: 2, already: 0 }, "whoever is first hands off");
+    assert_eq!(done, HandedOff { handed: 2, already: vec![] }, "whoever is first hands off");
     let done = first.hand_off(on_to_payment(&ids)).await.expect("handed off");
-    assert_eq!(done, HandOffCounts { handed: 1, already: 2 });
+    assert_eq!(done, HandedOff { handed: 1, already: vec![0, 1] });
     let done = first.hand_off(on_to_payment(&ids)).await.expect("handed off");
-    assert_eq!(done, HandOffCounts { handed: 0, already: 3 });
+    assert_eq!(done, HandedOff { handed: 0, already: vec![0, 1, 2] });
     assert_eq!(length(&mut redis, &stack.redis.keys().stream(0, StageName::Payment)).await, 3);
     assert_eq!(pending(&stack, &mut redis).await, 0);
 }
@@ -65,7 +65,7 @@ async fn only_the_owner_of_an_entry_can_bury_it() {
     let letter = || HandOff::Dead { fields: vec![(b"reason".to_vec(), b"x".to_vec())], owned: true };
     let dead = || ids.iter().map(|id| (*id, letter()));
     let done = slow.hand_off(dead().collect()).await.expect("handed off");
-    assert_eq!(done, HandOffCounts { handed: 1, already: 1 }, "A is the fast one's");
+    assert_eq!(done, HandedOff { handed: 1, already: vec![0] }, "A is the fast one's");
     assert_eq!(stack.redis.dead_letters(&mut redis, 0).await.expect("Redis"), 1);
     assert_eq!(pending(&stack, &mut redis).await, 1);
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use harness::{Stack, eventually, orders};
 use pipeline::{
     message::DeadReason,
+    metrics::Metrics,
     reconciler::{Found, Mode, Reconciler},
     relay::Board,
     runner::PipelineConfig,
@@ -16,7 +17,7 @@ use pipeline::{
 };
 
 fn reconciler(stack: &Stack) -> Reconciler {
-    Reconciler::new(stack.reports.clone(), stack.redis.clone(), Duration::from_millis(20))
+    Reconciler::new(stack.reports.clone(), stack.redis.clone(), Duration::from_millis(20), &Metrics::default())
 }
 
 async fn sweep(stack: &Stack, mode: Mode) -> Found {

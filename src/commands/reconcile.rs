@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use pipeline::{
+    metrics::Metrics,
     reconciler::{Found, Mode, Reconciler},
     store::{self, WorkerSettings},
 };
@@ -40,7 +41,7 @@ pub(super) async fn run(backends: &Backends, args: &ReconcileArgs, globals: &Glo
 
     let shutdown = shutdown_on_signal()?;
     let mode = if args.dry_run { Mode::Look } else { Mode::Repair };
-    let reconciler = Reconciler::new(store.clone(), backends.redis()?, Duration::ZERO);
+    let reconciler = Reconciler::new(store.clone(), backends.redis()?, Duration::ZERO, &Metrics::default());
     let found = tokio::select! {
         found = reconciler.once(mode, &shutdown) => found?,
         () = tokio::time::sleep(args.wait) => {

@@ -23,10 +23,12 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::{
+    metrics::Metrics,
     retry::{Outage, POSTGRES, REDIS},
     shutdown::Shutdown,
     store::{self, Store},
     streams::{self, Connection, Redis},
+    topology::StageName,
 };
 
 /// How often a reconciler that is not the active one looks whether it may be.
@@ -45,6 +47,7 @@ pub struct Reconciler {
     store: Store,
     redis: Redis,
     every: Duration,
+    metrics: Metrics,
 }
 
 /// Why a sweep came to nothing.
@@ -80,8 +83,12 @@ impl From<sqlx::Error> for ReconcileError {
 impl Reconciler {
     /// A reconciler between these two, resting for `every` between sweeps. `store` should have
     /// [`WorkerSettings::Report`](store::WorkerSettings::Report): ranges of orders are read.
-    pub fn new(store: Store, redis: Redis, every: Duration) -> Self {
-        Self { store, redis, every }
+    pub fn new(store: Store, redis: Redis, every: Duration, metrics: &Metrics) -> Self {
+        // Shown as zero from the start.
+        for stage in [StageName::Payment, StageName::Settlement] {
+            metrics.reemitted(stage);
+        }
+        Self { store, redis, every, metrics: metrics.clone() }
     }
 
     /// Sweeps until the signal, through any number of lost connections.

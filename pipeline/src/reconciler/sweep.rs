@@ -215,6 +215,7 @@ impl Reconciler {
             }
             failpoint::hit::<streams::Error>("reconciler.before_emit")?;
             self.redis.emit(redis, partition, stage, &orders).await?;
+            self.metrics.reemitted(stage).inc_by(orders.len() as u64);
             failpoint::hit::<streams::Error>("reconciler.emitted")?;
         }
         Ok(())

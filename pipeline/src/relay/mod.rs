@@ -12,11 +12,13 @@ pub use board::{Board, BoardSnapshot};
 
 use std::time::Duration;
 
+use prometheus::IntCounter;
 use redis::aio::MultiplexedConnection;
 use sqlx::PgConnection;
 use tracing::{error, warn};
 
 use crate::{
+    metrics::Metrics,
     retry::{EVENTS, Outage, POSTGRES, REDIS},
     shutdown::Shutdown,
     store::{self, Reconciliation, Store},
@@ -38,6 +40,7 @@ const STANDBY_WAIT: Duration = Duration::from_secs(1);
 pub struct Relay {
     store: Store,
     redis: Redis,
+    carried: IntCounter,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -68,8 +71,8 @@ impl From<sqlx::Error> for RelayError {
 
 impl Relay {
     /// A relay between these two.
-    pub fn new(store: Store, redis: Redis) -> Self {
-        Self { store, redis }
+    pub fn new(store: Store, redis: Redis, metrics: &Metrics) -> Self {
+        Self { store, redis, carried: metrics.relay_events() }
     }
 
     /// Carries events until the signal, through any number of lost connections.
@@ -97,6 +100,7 @@ impl Relay {
         while !shutdown.has_begun() {
             match self.step(&mut postgres, &mut redis, cursor).await? {
                 Step::Carried(to) => {
+                    self.carried.inc_by((to - cursor).unsigned_abs());
                     let full = to - cursor == STEP_EVENTS_MAX;
                     cursor = to;
                     if !full {

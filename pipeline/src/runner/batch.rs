@@ -6,6 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::{
     message::{BODY, DEAD_FIELDS_MAX, DeadReason, EntryId, Message, TRACEPARENT, TRACEPARENT_BYTES_MAX},
+    metrics::Outcome,
     stage::Ending,
     streams::{Delivery, HandOff},
     topology::StageName,
@@ -55,8 +56,14 @@ impl<M: Message> Batch<M> {
         }
     }
 
-    pub(super) fn count(&self, which: impl Fn(&Ending) -> bool) -> usize {
-        self.endings.iter().flatten().filter(|ending| which(ending)).count()
+    /// How each entry is counted, if nobody else has handed it off.
+    pub(super) fn outcomes(&self) -> Vec<Outcome> {
+        let outcome = |ending: &Option<Ending>| match ending {
+            Some(Ending::Done) | None => Outcome::Done,
+            Some(Ending::Forward(..)) => Outcome::Forwarded,
+            Some(Ending::Dead(reason, _)) => Outcome::Dead(*reason),
+        };
+        self.endings.iter().map(outcome).collect()
     }
 
     /// Messages that could be read and are set aside nevertheless, with their reasons: their orders may be known.

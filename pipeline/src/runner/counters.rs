@@ -8,22 +8,18 @@ use std::{
     time::Instant,
 };
 
-/// Counts of one stage, shared by its workers.
-#[derive(Debug, Default)]
+use crate::{
+    metrics::{Metrics, Outcome, StageMetrics},
+    topology::StageName,
+};
+
+/// Counts of one stage, shared by its workers: its figures in [`Metrics`], and over which time they came together.
+#[derive(Debug)]
 pub struct Counters {
+    metrics: StageMetrics,
     first: OnceLock<Instant>,
     /// Microseconds from `first` to the end of the last batch.
     span_us: AtomicU64,
-    busy_us: AtomicU64,
-    batches: AtomicU64,
-    messages: AtomicU64,
-    forwarded: AtomicU64,
-    dead: AtomicU64,
-    already: AtomicU64,
-    retries: AtomicU64,
-    claimed: AtomicU64,
-    suspected: AtomicU64,
-    deleted: AtomicU64,
 }
 
 /// The counts at one moment.
@@ -54,59 +50,59 @@ pub struct CountersSnapshot {
 }
 
 impl Counters {
+    pub(super) fn new(metrics: &Metrics, stage: StageName) -> Self {
+        Self { metrics: metrics.stage(stage), first: OnceLock::new(), span_us: AtomicU64::new(0) }
+    }
+
     pub(super) fn batch_started(&self) -> Instant {
         let now = Instant::now();
         self.first.get_or_init(|| now);
         now
     }
 
-    pub(super) fn batch_ended(&self, started: Instant, messages: usize, forwarded: usize, dead: usize, already: u64) {
+    pub(super) fn batch_ended(&self, started: Instant, outcomes: &[Outcome]) {
         let first = *self.first.get_or_init(|| started);
-        self.span_us.fetch_max(micros(first), Relaxed);
-        self.busy_us.fetch_add(micros(started), Relaxed);
-        self.batches.fetch_add(1, Relaxed);
-        self.messages.fetch_add(messages as u64, Relaxed);
-        self.forwarded.fetch_add(forwarded as u64, Relaxed);
-        self.dead.fetch_add(dead as u64, Relaxed);
-        self.already.fetch_add(already, Relaxed);
+        self.span_us.fetch_max(u64::try_from(first.elapsed().as_micros()).unwrap_or(u64::MAX), Relaxed);
+        self.metrics.batch_ended(started.elapsed(), outcomes);
     }
 
     pub(super) fn retried(&self) {
-        self.retries.fetch_add(1, Relaxed);
+        self.metrics.retries.inc();
+    }
+
+    pub(super) fn redelivered(&self, messages: usize) {
+        self.metrics.redeliveries.inc_by(messages as u64);
     }
 
     pub(super) fn claimed(&self, messages: usize) {
-        self.claimed.fetch_add(messages as u64, Relaxed);
+        self.metrics.claims.inc_by(messages as u64);
     }
 
     pub(super) fn suspected(&self, messages: usize) {
-        self.suspected.fetch_add(messages as u64, Relaxed);
+        self.metrics.suspects.inc_by(messages as u64);
     }
 
     pub(super) fn deleted(&self, messages: usize) {
-        self.deleted.fetch_add(messages as u64, Relaxed);
+        self.metrics.deleted.inc_by(messages as u64);
     }
 
     /// The counts now.
     pub fn snapshot(&self) -> CountersSnapshot {
-        #[expect(clippy::cast_precision_loss, reason = "seconds for people")]
-        let seconds = |micros: &AtomicU64| micros.load(Relaxed) as f64 / 1e6;
+        let metrics = &self.metrics;
+        let [done, forwarded, dead, already] = metrics.outcomes();
         CountersSnapshot {
-            batches: self.batches.load(Relaxed),
-            messages: self.messages.load(Relaxed),
-            forwarded: self.forwarded.load(Relaxed),
-            dead: self.dead.load(Relaxed),
-            already: self.already.load(Relaxed),
-            retries: self.retries.load(Relaxed),
-            claimed: self.claimed.load(Relaxed),
-            suspected: self.suspected.load(Relaxed),
-            deleted: self.deleted.load(Relaxed),
-            busy_seconds: seconds(&self.busy_us),
-            span_seconds: seconds(&self.span_us),
+            batches: metrics.batches(),
+            messages: done + forwarded + dead + already,
+            forwarded,
+            dead,
+            already,
+            retries: metrics.retries.get(),
+            claimed: metrics.claims.get(),
+            suspected: metrics.suspects.get(),
+            deleted: metrics.deleted.get(),
+            busy_seconds: metrics.busy_seconds(),
+            #[expect(clippy::cast_precision_loss, reason = "seconds for people")]
+            span_seconds: self.span_us.load(Relaxed) as f64 / 1e6,
         }
     }
-}
-
-fn micros(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }

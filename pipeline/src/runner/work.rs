@@ -17,6 +17,7 @@ use super::{
 use crate::{
     failpoint,
     message::{DeadReason, Entry},
+    metrics::Outcome,
     retry::{Outage, POSTGRES},
     stage::{Ending, Stage},
     store::{self, ErrorKind},
@@ -64,12 +65,16 @@ impl<S: Stage + 'static> Worker<S> {
                 warn!(stage = %S::NAME, refusal, "cannot mark an order as parked");
             }
         }
-        let messages = batch.deliveries().len();
-        let forwarded = batch.count(|ending| matches!(ending, Ending::Forward(..)));
-        let dead = batch.count(|ending| matches!(ending, Ending::Dead(..)));
+        let mut outcomes = batch.outcomes();
         let stream = self.redis.keys().stream(self.partition, S::NAME);
-        let counts = consumer.hand_off(batch.into_hand_off(S::NAME, &stream)).await?;
-        self.counters.batch_ended(started, messages, forwarded, dead, counts.already);
+        let handed = consumer.hand_off(batch.into_hand_off(S::NAME, &stream)).await?;
+        for index in handed.already {
+            if let Some(outcome) = outcomes.get_mut(index) {
+                *outcome = Outcome::Already;
+            }
+        }
+        self.counters.batch_ended(started, &outcomes);
+        let dead = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Dead(_))).count();
         if dead > 0 {
             warn!(stage = %S::NAME, partition = self.partition, messages = dead, "dead letters");
         }

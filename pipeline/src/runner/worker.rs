@@ -139,6 +139,7 @@ impl<S: Stage + 'static> Worker<S> {
         loop {
             let own = consumer.take(Whose::Own { silenced }, after, self.take_count(), COMPANY).await?;
             if !own.deliveries.is_empty() {
+                self.counters.redelivered(own.deliveries.len());
                 self.handle(consumer, own.deliveries).await?;
             }
             if own.next == EntryId::default() {
@@ -159,6 +160,7 @@ impl<S: Stage + 'static> Worker<S> {
             return Ok(());
         }
         info!(stage = %S::NAME, partition = self.partition, messages = taken.deliveries.len(), "took over messages of a silent consumer");
+        self.counters.redelivered(taken.deliveries.len());
         self.counters.claimed(taken.deliveries.len());
         self.handle(consumer, taken.deliveries).await
     }

@@ -10,6 +10,7 @@ use super::{Counters, limits::Limits, worker::Worker};
 use crate::{
     collector::Collector,
     gateway::Gateways,
+    metrics::Metrics,
     payments::{PaymentLimits, Payments},
     reconciler::Reconciler,
     relay::Relay,
@@ -42,6 +43,8 @@ pub struct PipelineConfig {
     pub gateways: Gateways,
     /// How long to wait for it.
     pub payments: PaymentLimits,
+    /// Where it is counted what they do.
+    pub metrics: Metrics,
 }
 
 /// Workers of payment, at least, where a provider is asked: the slowest answers of one batch should not hold up the next.
@@ -79,9 +82,14 @@ impl Workers {
     ) -> Result<Self, store::Error> {
         let mut workers = Self {
             tasks: JoinSet::new(),
-            counters: config.stages.iter().map(|stage| (*stage, Arc::default())).collect(),
+            counters: config
+                .stages
+                .iter()
+                .map(|&stage| (stage, Arc::new(Counters::new(&config.metrics, stage))))
+                .collect(),
             shutdown: shutdown.clone(),
         };
+        let ends = config.metrics.ends();
         let payments = Payments::new(store.clone(), config.gateways.clone(), config.payments.clone());
         let start = format!("{:x}", chrono::Utc::now().timestamp_micros());
         for partition in 0..store.partitions().await? {
@@ -89,17 +97,19 @@ impl Workers {
                 let spawn = Spawn { config, redis, partition, start: &start };
                 match stage {
                     StageName::Reservation => {
-                        workers.spawn(&spawn, Reservation::new(store.clone(), partition));
+                        workers.spawn(&spawn, Reservation::new(store.clone(), partition).counted_by(ends.clone()));
                     }
                     StageName::Payment => workers.spawn(&spawn, Payment::new(payments.clone())),
-                    StageName::Settlement => workers.spawn(&spawn, Settlement::new(store.clone())),
+                    StageName::Settlement => {
+                        workers.spawn(&spawn, Settlement::new(store.clone()).counted_by(ends.clone()));
+                    }
                     StageName::Refund => workers.spawn(&spawn, Refund::new(payments.clone())),
                     StageName::Callback => workers.spawn(&spawn, Callback::new(payments.clone())),
                 }
             }
         }
         if config.relay {
-            let relay = Arc::new(Relay::new(store.clone(), redis.clone()));
+            let relay = Arc::new(Relay::new(store.clone(), redis.clone(), &config.metrics));
             workers.keep("relay", move |shutdown| {
                 let relay = Arc::clone(&relay);
                 async move { relay.run(&shutdown).await }.boxed()
@@ -113,7 +123,7 @@ impl Workers {
             });
         }
         if let Some(every) = config.reconcile_every {
-            let reconciler = Arc::new(Reconciler::new(reports.clone(), redis.clone(), every));
+            let reconciler = Arc::new(Reconciler::new(reports.clone(), redis.clone(), every, &config.metrics));
             workers.keep("reconciler", move |shutdown| {
                 let reconciler = Arc::clone(&reconciler);
                 async move { reconciler.run(&shutdown).await }.boxed()

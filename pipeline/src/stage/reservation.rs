@@ -12,6 +12,7 @@ use super::{Ending, Stage};
 use crate::{
     domain::{EventKind, FailureReason, Order, OrderId, OrderStatus},
     message::{DeadReason, Incoming, OrderRef},
+    metrics::Ends,
     store::{self, ExistingOrder, NewEvent, NewOrders, Store},
     topology::StageName,
 };
@@ -23,6 +24,7 @@ pub struct Reservation {
     partition: u16,
     /// Order ids drawn and not used yet.
     ids: Mutex<RangeInclusive<i64>>,
+    ends: Ends,
 }
 
 #[expect(clippy::reversed_empty_ranges, reason = "empty is what it should be")]
@@ -51,7 +53,12 @@ enum Decision {
 impl Reservation {
     /// The stage for one partition.
     pub fn new(store: Store, partition: u16) -> Self {
-        Self { store, partition, ids: Mutex::new(NOTHING_DRAWN) }
+        Self { store, partition, ids: Mutex::new(NOTHING_DRAWN), ends: Ends::default() }
+    }
+
+    /// Has orders that fail at once counted.
+    pub fn counted_by(self, ends: Ends) -> Self {
+        Self { ends, ..self }
     }
 
     async fn next_ids(&self, connection: &mut PgConnection, count: usize) -> Result<Vec<OrderId>, store::Error> {
@@ -134,6 +141,8 @@ impl Stage for Reservation {
         let decisions = decide(batch, facts);
         let new_ids = self.save(&mut transaction, batch, &decisions).await?;
         store::commit(transaction).await?;
+        let failed = batch.iter().zip(&decisions).filter(|(_, decision)| matches!(decision, Decision::New(Some(_))));
+        self.ends.failed(failed.map(|(incoming, _)| incoming.received_ms.try_into().unwrap_or(i64::MAX)));
         Ok(batch
             .iter()
             .zip(decisions)

@@ -7,6 +7,7 @@ use super::{Ending, Stage, park, unknown_order};
 use crate::{
     domain::{EventKind, FailureReason, OrderId, OrderStatus, PaymentStatus},
     message::{DeadReason, OrderRef},
+    metrics::Ends,
     payments::return_late_money,
     store::{self, NewEvent, SettleableOrder, Store},
     topology::StageName,
@@ -16,7 +17,11 @@ use crate::{
 #[derive(Debug)]
 pub struct Settlement {
     store: Store,
+    ends: Ends,
 }
+
+/// An order that came to its end, and why it failed if it did.
+type Ended = (OrderId, Option<FailureReason>);
 
 /// What a message calls for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +41,12 @@ enum Decision {
 impl Settlement {
     /// The stage.
     pub fn new(store: Store) -> Self {
-        Self { store }
+        Self { store, ends: Ends::default() }
+    }
+
+    /// Has orders that reach their end counted.
+    pub fn counted_by(self, ends: Ends) -> Self {
+        Self { ends, ..self }
     }
 }
 
@@ -51,8 +61,12 @@ impl Stage for Settlement {
         let orders = store::lock_orders_in_id_order(&mut transaction, &ids).await?;
         let decisions: Vec<Decision> =
             batch.iter().map(|message| decide(message, orders.get(&message.order_id))).collect();
-        save(&mut transaction, batch, &decisions, &orders).await?;
+        let ended = save(&mut transaction, batch, &decisions, &orders).await?;
         store::commit(transaction).await?;
+        let received_ms = |(id, _): &Ended| orders[id].received_at.timestamp_millis();
+        let (completed, failed): (Vec<_>, Vec<_>) = ended.iter().partition(|(_, failure)| failure.is_none());
+        self.ends.completed(completed.into_iter().map(received_ms));
+        self.ends.failed(failed.into_iter().map(received_ms));
         Ok(batch.iter().zip(decisions).map(|(message, decision)| ending(message, decision)).collect())
     }
 
@@ -81,12 +95,13 @@ fn decide(message: &OrderRef, order: Option<&SettleableOrder>) -> Decision {
     }
 }
 
+/// Which orders came to their end.
 async fn save(
     connection: &mut PgConnection,
     batch: &[OrderRef],
     decisions: &[Decision],
     orders: &FxHashMap<OrderId, SettleableOrder>,
-) -> Result<(), store::Error> {
+) -> Result<Vec<Ended>, store::Error> {
     // The same order may stand in a batch twice; its stock moves once.
     let mut seen = FxHashSet::default();
     let (mut ended, mut late) = (Vec::new(), Vec::new());
@@ -101,7 +116,7 @@ async fn save(
         return_late_money(connection, &late).await?;
     }
     if ended.is_empty() {
-        return Ok(());
+        return Ok(ended);
     }
     let ids: Vec<i64> = ended.iter().map(|(id, _)| id.0).collect();
     let failures: Vec<Option<FailureReason>> = ended.iter().map(|(_, failure)| *failure).collect();
@@ -109,11 +124,12 @@ async fn save(
     store::mark_settled(connection, &ids, &failures).await?;
     store::release_held_stock(connection, &ids, &completed).await?;
 
-    let event = |(id, failure): &(OrderId, Option<FailureReason>)| {
+    let event = |(id, failure): &Ended| {
         let kind = if failure.is_none() { EventKind::Completed } else { EventKind::Failed };
         NewEvent::settled(*id, kind, orders[id].total)
     };
-    store::append_events(connection, &ended.iter().map(event).collect::<Vec<_>>()).await
+    store::append_events(connection, &ended.iter().map(event).collect::<Vec<_>>()).await?;
+    Ok(ended)
 }
 
 fn ending(message: &OrderRef, decision: Decision) -> Ending {
@@ -126,6 +142,8 @@ fn ending(message: &OrderRef, decision: Decision) -> Ending {
 
 #[cfg(test)]
 mod tests {
+    use chrono::DateTime;
+
     use super::*;
     use crate::domain::Cents;
 
@@ -134,7 +152,13 @@ mod tests {
     }
 
     fn order(code: &str, status: OrderStatus, payment: Option<PaymentStatus>) -> SettleableOrder {
-        SettleableOrder { code: code.to_owned(), status, total: Cents::new(1), payment }
+        SettleableOrder {
+            code: code.to_owned(),
+            status,
+            total: Cents::new(1),
+            received_at: DateTime::UNIX_EPOCH,
+            payment,
+        }
     }
 
     #[test]

@@ -26,6 +26,17 @@ pub struct Store {
     connections: u32,
 }
 
+/// The connections of a pool at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolState {
+    /// Open, and nobody uses them.
+    pub idle: u32,
+    /// Open and in use, or being opened.
+    pub used: u32,
+    /// Most that are opened.
+    pub max: u32,
+}
+
 /// Who uses the connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkerSettings {
@@ -79,6 +90,13 @@ impl Store {
     /// The pool itself, for statements of one's own. Not to be kept: see [`Store::renew`].
     pub fn pool(&self) -> PgPool {
         self.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the connections do. Asks nobody.
+    pub fn pool_state(&self) -> PoolState {
+        let pool = self.pool();
+        let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+        PoolState { idle, used: pool.size().saturating_sub(idle), max: self.connections }
     }
 
     /// Opens a new pool, for everybody, and leaves the old one to those who still wait on its connections. For when the

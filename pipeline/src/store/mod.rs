@@ -37,7 +37,7 @@ pub use callbacks::{
 pub use catalogue::{
     Customer, Product, SEEDED_SKU_PREFIX, has_real_products, is_catalogue_empty, upsert_customers, upsert_products,
 };
-pub use connection::{Store, WorkerSettings, commit};
+pub use connection::{PoolState, Store, WorkerSettings, commit};
 pub use due::{
     DuePayment, PendingRefund, WaitingRefund, claim_due_payments, claim_due_refunds, claim_waiting_refunds,
     is_money_owed, pending_refunds,

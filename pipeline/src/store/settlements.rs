@@ -1,5 +1,6 @@
 //! Bringing orders to their end.
 
+use chrono::{DateTime, Utc};
 use rustc_hash::FxHashMap;
 use sqlx::PgConnection;
 
@@ -18,6 +19,8 @@ pub struct SettleableOrder {
     pub status: OrderStatus,
     /// What it costs.
     pub total: Cents,
+    /// When it entered the stream.
+    pub received_at: DateTime<Utc>,
     /// The answer of its last payment attempt, if it has one.
     pub payment: Option<PaymentStatus>,
 }
@@ -31,7 +34,7 @@ pub async fn lock_orders_in_id_order(
     ids: &[i64],
 ) -> Result<FxHashMap<OrderId, SettleableOrder>, Error> {
     let rows = sqlx::query!(
-        r#"SELECT o.id, o.code, o.status, o.total_cents, p.status AS "payment?"
+        r#"SELECT o.id, o.code, o.status, o.total_cents, o.received_at, p.status AS "payment?"
            FROM orders o LEFT JOIN payments p ON p.order_id = o.id AND p.attempt = 1
            WHERE o.id = ANY ($1)
            ORDER BY o.id FOR NO KEY UPDATE OF o"#,
@@ -46,6 +49,7 @@ pub async fn lock_orders_in_id_order(
                 code: row.code,
                 status: row.status.parse()?,
                 total: Cents::new(row.total_cents),
+                received_at: row.received_at,
                 payment: row.payment.map(|word| word.parse()).transpose()?,
             };
             Ok((OrderId(row.id), order))

@@ -39,12 +39,12 @@ pub enum HandOff {
 }
 
 /// What a hand-off did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct HandOffCounts {
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HandedOff {
     /// Entries acknowledged now, with their messages added.
     pub handed: u64,
-    /// Entries that were acknowledged before, or are another's: left alone.
-    pub already: u64,
+    /// Which of the entries, by index, were acknowledged before, or are another's: left alone.
+    pub already: Vec<usize>,
 }
 
 /// An entry in a consumer's hands.
@@ -214,7 +214,7 @@ impl Consumer {
     /// # Errors
     /// When Redis cannot be reached, no longer knows the group, or a target is no stream. After an unreadable reply
     /// the script may have run; running it again is harmless.
-    pub async fn hand_off(&mut self, endings: Vec<(EntryId, HandOff)>) -> Result<HandOffCounts, Error> {
+    pub async fn hand_off(&mut self, endings: Vec<(EntryId, HandOff)>) -> Result<HandedOff, Error> {
         const DEAD: usize = 2;
         const FIRST_TARGET: usize = 3;
         let mut command = redis::cmd("EVALSHA");
@@ -241,7 +241,7 @@ impl Consumer {
         failpoint::hit::<Error>(&format!("{}.before_script", self.group))?;
         let (handed, already) = self.run_script(&HAND_OFF, &command).await?;
         failpoint::hit::<Error>(&format!("{}.script_run", self.group))?;
-        Ok(HandOffCounts { handed, already })
+        Ok(HandedOff { handed, already })
     }
 
     /// Removes what every group has acknowledged from the stream.

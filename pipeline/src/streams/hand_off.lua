@@ -8,7 +8,7 @@
 -- KEYS[1]   the source stream; KEYS[2..] the streams that may be added to
 -- ARGV[1]   group; ARGV[2] consumer; then per entry:
 --           id, target (index into KEYS, 0: none), owned (1: only while pending for this consumer), n, n names and values
--- Reply     {handed off, already acknowledged or owned by another}; an error NOGROUP when the group is gone
+-- Reply     {handed off, {which, from 0, were already acknowledged or are owned by another}}; an error NOGROUP when the group is gone
 local source, group, consumer = KEYS[1], ARGV[1], ARGV[2]
 for k = 2, #KEYS do
     local kind = redis.call('TYPE', KEYS[k]).ok
@@ -18,7 +18,7 @@ for k = 2, #KEYS do
 end
 redis.call('XPENDING', source, group) -- XACK answers 0 for a missing group; this fails with NOGROUP
 
-local handed, already = 0, 0
+local handed, already, index = 0, {}, 0
 local i = 3
 while i <= #ARGV do
     local id, target, owned, n = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2], tonumber(ARGV[i + 3])
@@ -33,8 +33,9 @@ while i <= #ARGV do
         end
         handed = handed + 1
     else
-        already = already + 1
+        already[#already + 1] = index
     end
+    index = index + 1
     i = i + 4 + n
 end
 return {handed, already}

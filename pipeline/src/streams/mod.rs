@@ -19,7 +19,7 @@ mod unacknowledged;
 pub use redis::aio::MultiplexedConnection as Connection;
 
 pub use connection::{Error, Redis, SafetyProblem};
-pub use consumer::{Consumer, Delivery, HandOff, HandOffCounts, Taken, Whose};
+pub use consumer::{Consumer, Delivery, HandOff, HandedOff, Taken, Whose};
 pub use dead_letters::{DEAD_LETTERS_MAX, DeadLetterReasons, Direction, LetterWalk, Replay, Replayed};
 pub use events::{EventsReader, NOTIFICATION_GROUP};
 pub use inspect::{ConsumerState, GroupState, LagUnknown, StreamState};

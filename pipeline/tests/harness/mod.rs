@@ -16,6 +16,7 @@ use pipeline::{
     domain::{Cents, CustomerId, Line, Order, OrderCode, ProductId},
     gateway::{Gateways, Simulator},
     message::encode_order,
+    metrics::Metrics,
     payments::{PaymentLimits, Payments},
     relay::Board,
     runner::{Limits, PipelineConfig, Workers},
@@ -142,6 +143,7 @@ impl Stack {
             collector: false,
             gateways: simulated(SUCCESS_RATE),
             payments: PaymentLimits::default(),
+            metrics: Metrics::default(),
         }
     }
 
