@@ -15,6 +15,7 @@ pub mod generate;
 pub mod http;
 pub mod import;
 pub mod intake;
+pub mod metrics;
 pub mod monitor;
 pub mod notify;
 pub mod output;

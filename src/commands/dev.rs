@@ -23,6 +23,7 @@ use crate::{
     config::{Globals, servers_from_env},
     exit::{Exit, Refusal},
     http::Server,
+    metrics::ProcessMetrics,
     monitor::{Monitor, MonitorOptions, Work},
     output,
 };
@@ -36,9 +37,12 @@ pub(super) async fn run(globals: &Globals, args: DevArgs) -> anyhow::Result<Exit
     let backends = Backends::open(globals).await?;
     let stack = backends.stack().context("dev always has a local stack")?;
     info!(state = %stack.path().display(), "the local stack runs");
+    let metrics = ProcessMetrics::new()?;
     let crew = match args.no_workers {
         true => None,
-        false => Some(Crew::start(&backends, Role::ALL, &args.workers, args.http.address.is_some(), &shutdown).await?),
+        false => Some(
+            Crew::start(&backends, Role::ALL, &args.workers, &metrics, args.http.address.is_some(), &shutdown).await?,
+        ),
     };
     let server = match args.http.address {
         Some(address) => {
@@ -46,7 +50,7 @@ pub(super) async fn run(globals: &Globals, args: DevArgs) -> anyhow::Result<Exit
                 Some(crew) => crew.monitor().clone(),
                 None => Monitor::start(&backends, MonitorOptions::of_viewer(), Work::default(), &shutdown).await?,
             };
-            Some(Server::start(&backends, &args.http, address, &monitor, &shutdown).await?)
+            Some(Server::start(&backends, &args.http, address, &monitor, &metrics, &shutdown).await?)
         }
         None => None,
     };

@@ -23,6 +23,7 @@ use crate::{
     exit::{Exit, Refusal},
     import::{Grouped, GroupedRefunds},
     intake::{Freight, Intake},
+    metrics::ProcessMetrics,
     output,
     patience::{ServerError, patiently},
     progress::Progress,
@@ -152,7 +153,10 @@ impl Session {
         }
         let crew = match backends.is_local() && !args.no_wait && !is_anyone_at_work(&backends, partitions, args).await?
         {
-            true => Some(Crew::start(&backends, Role::ALL, &WorkerArgs::with(&args.payment), false, shutdown).await?),
+            true => {
+                let (workers, metrics) = (WorkerArgs::with(&args.payment), ProcessMetrics::new()?);
+                Some(Crew::start(&backends, Role::ALL, &workers, &metrics, false, shutdown).await?)
+            }
             false => None,
         };
         Ok(Self { store, backends, partitions, crew })

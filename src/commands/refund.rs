@@ -16,7 +16,7 @@ use crate::{
     cli::refund::{RefundArgs, RefundsArgs},
     config::Globals,
     exit::{Exit, Refusal},
-    gateway::{gateways, payment_limits},
+    gateway::{GatewayFigures, gateways, payment_limits},
     output::{self, inert, money},
 };
 
@@ -32,7 +32,11 @@ pub(super) async fn refund(backends: &Backends, args: &RefundArgs, globals: &Glo
         let message = format!("Postgres has no order {:?}: nothing to refund", args.code);
         return Err(Refusal::new(Exit::NotFound, message).into());
     }
-    let payments = Payments::new(store.clone(), gateways(&args.payment)?, payment_limits(&args.payment));
+    let payments = Payments::new(
+        store.clone(),
+        gateways(&args.payment, &GatewayFigures::default())?,
+        payment_limits(&args.payment),
+    );
     let granting = loop {
         match payments.refund(&[(&request, None)]).await {
             // Somebody else asked about the same order or key at the same moment.

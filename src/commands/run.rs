@@ -18,8 +18,9 @@ use crate::{
     cli::{Role, RunArgs, WorkerArgs},
     config::Globals,
     exit::Exit,
-    gateway::{gateways, payment_limits},
+    gateway::{GatewayFigures, gateways, payment_limits},
     http::Server,
+    metrics::ProcessMetrics,
     monitor::{Monitor, MonitorOptions, Work},
     notify::{Channels, NotifySecrets, Notifying},
     output,
@@ -32,9 +33,10 @@ const DRAIN_POLL: Duration = Duration::from_millis(100);
 pub(super) async fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<Exit> {
     let shutdown = shutdown_on_signal()?;
     // Wrong configuration is said before anything is waited for.
-    gateways(&args.workers.payment)?;
+    gateways(&args.workers.payment, &GatewayFigures::default())?;
     Channels::new(&args.workers.notify, &NotifySecrets::from_env()?)?;
     let backends = Backends::open(globals).await?;
+    let metrics = ProcessMetrics::new()?;
     // Containers start in any order. What is wrong for good still ends the command at once.
     let crew = loop {
         if !backends.await_servers(&shutdown).await? {
@@ -43,14 +45,18 @@ pub(super) async fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<Exi
             }
             return Ok(if args.until_drained { Exit::Interrupted } else { Exit::Done });
         }
-        match Crew::start(&backends, &args.stages, &args.workers, args.http.address.is_some(), &shutdown).await {
+        match Crew::start(&backends, &args.stages, &args.workers, &metrics, args.http.address.is_some(), &shutdown)
+            .await
+        {
             // A server that went away between the two looks is waited for again.
             Err(error) if will_pass(&error) => {}
             crew => break crew?,
         }
     };
     let server = match args.http.address {
-        Some(address) => Some(Server::start(&backends, &args.http, address, crew.monitor(), &shutdown).await?),
+        Some(address) => {
+            Some(Server::start(&backends, &args.http, address, crew.monitor(), &metrics, &shutdown).await?)
+        }
         None => None,
     };
     if let Some(server) = &server {
@@ -100,6 +106,7 @@ impl Crew {
         backends: &Backends,
         roles: &[Role],
         args: &WorkerArgs,
+        metrics: &ProcessMetrics,
         has_viewers: bool,
         shutdown: &Shutdown,
     ) -> anyhow::Result<Self> {
@@ -122,16 +129,19 @@ impl Crew {
                 ..Limits::default()
             },
             collector,
-            gateways: gateways(&args.payment)?,
+            gateways: gateways(&args.payment, &metrics.gateway)?,
             payments: payment_limits(&args.payment),
+            metrics: metrics.pipeline.clone(),
         };
         // One connection per worker, one for the relay, five for the collector, one for watching.
         let workers: u32 = StageName::ALL.iter().map(|stage| u32::from(config.workers_of(*stage))).sum();
         let store = backends.store(WorkerSettings::Worker, workers + 7)?;
         let reports = backends.store(WorkerSettings::Report, 2)?;
+        metrics.watch_pool("workers", &store);
+        metrics.watch_pool("worker_reports", &reports);
         let workers = Workers::start(&config, (&store, &reports), &redis, shutdown).await?;
         let notifier = match roles.contains(&Role::Notifier) {
-            true => Notifying::start(backends, &args.notify, shutdown).await?,
+            true => Notifying::start(backends, &args.notify, metrics, shutdown).await?,
             false => None,
         };
         let beside = roles.iter().filter(|role| role.stage().is_none());

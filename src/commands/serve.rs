@@ -9,6 +9,7 @@ use crate::{
     config::Globals,
     exit::Exit,
     http::Server,
+    metrics::ProcessMetrics,
     monitor::{Monitor, MonitorOptions, Work},
 };
 
@@ -23,7 +24,7 @@ pub(super) async fn run(globals: &Globals, args: &ServeArgs) -> anyhow::Result<E
     }
     let address = args.http.address.unwrap_or(ADDRESS);
     let monitor = Monitor::start(&backends, MonitorOptions::of_viewer(), Work::server(), &shutdown).await?;
-    let server = Server::start(&backends, &args.http, address, &monitor, &shutdown).await?;
+    let server = Server::start(&backends, &args.http, address, &monitor, &ProcessMetrics::new()?, &shutdown).await?;
     server.announce()?;
     server.stopped().await?;
     monitor.farewell().await;

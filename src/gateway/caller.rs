@@ -24,6 +24,8 @@ use tokio::{
 };
 use tracing::warn;
 
+use super::figures::{GatewayFigures, Operation};
+
 /// Most bytes of an answer that are read. One charge has some 150.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
@@ -87,6 +89,26 @@ pub enum CallError {
     Key(#[from] InvalidHeaderValue),
 }
 
+impl CallError {
+    /// The kinds, as they are counted.
+    pub(super) const KINDS: [&'static str; 7] =
+        ["no_turn", "timeout", "connection", "status", "too_long", "unreadable", "mismatch"];
+
+    /// The word for its kind, one of [`CallError::KINDS`].
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            Self::NoTurn(_) => "no_turn",
+            Self::Timeout(_) => "timeout",
+            // A key that cannot be sent ends the program before the first call.
+            Self::Connection(_) | Self::Key(_) => "connection",
+            Self::Status(_) => "status",
+            Self::TooLong => "too_long",
+            Self::Unreadable(_) => "unreadable",
+            Self::Mismatch { .. } => "mismatch",
+        }
+    }
+}
+
 /// reqwest keeps what happened in the causes, and the URL in the message.
 fn with_causes(error: &reqwest::Error) -> String {
     let mut text = if error.is_connect() { "not reached" } else { "the connection failed" }.to_owned();
@@ -115,6 +137,7 @@ pub(super) struct Caller {
     turns: Arc<Semaphore>,
     rate: Option<Arc<DefaultDirectRateLimiter>>,
     complaints: Arc<Mutex<Complaints>>,
+    pub(super) figures: GatewayFigures,
 }
 
 #[derive(Default)]
@@ -165,39 +188,45 @@ impl Caller {
             turns: Arc::new(Semaphore::new(settings.calls_max)),
             rate: settings.calls_per_second_max.map(quota),
             complaints: Arc::default(),
+            figures: GatewayFigures::default(),
             settings,
         })
     }
 
     /// `POST {url}/{collection}`.
-    pub(super) async fn post(&self, collection: &str, key: &str, body: &impl Serialize) -> Result<Reply, CallError> {
+    pub(super) async fn post(
+        &self,
+        operation: Operation,
+        key: &str,
+        body: &impl Serialize,
+    ) -> Result<Reply, CallError> {
         let body = serde_json::to_vec(body)?;
         let request = || {
             self.client
-                .post(self.url_of(collection))
+                .post(self.url_of(operation))
                 .header("idempotency-key", key)
                 .header(CONTENT_TYPE, "application/json")
                 .body(body.clone())
         };
-        self.call(request).await
+        self.call(operation, request).await
     }
 
     /// `GET {url}/{collection}?reference=…`.
-    pub(super) async fn get(&self, collection: &str, reference: &str) -> Result<Reply, CallError> {
-        let mut url = self.url_of(collection);
+    pub(super) async fn get(&self, operation: Operation, reference: &str) -> Result<Reply, CallError> {
+        let mut url = self.url_of(operation);
         url.query_pairs_mut().append_pair("reference", reference);
-        self.call(|| self.client.get(url.clone())).await
+        self.call(operation, || self.client.get(url.clone())).await
     }
 
-    fn url_of(&self, collection: &str) -> Url {
+    fn url_of(&self, operation: Operation) -> Url {
         let mut url = self.settings.url.clone();
-        let path = format!("{}/{collection}", url.path().trim_end_matches('/'));
+        let path = format!("{}/{}", url.path().trim_end_matches('/'), operation.collection());
         url.set_path(&path);
         url
     }
 
     /// Waits for its turn, then calls; comes back within twice the timeout.
-    async fn call(&self, request: impl Fn() -> RequestBuilder) -> Result<Reply, CallError> {
+    async fn call(&self, operation: Operation, request: impl Fn() -> RequestBuilder) -> Result<Reply, CallError> {
         let timeout = self.settings.timeout;
         let turn = async {
             let turn = self.turns.acquire().await.expect("the semaphore is never closed");
@@ -207,6 +236,7 @@ impl Caller {
         let Ok(_turn) = timeout_at(Instant::now() + timeout, turn).await else {
             return Err(CallError::NoTurn(timeout));
         };
+        let _counted = self.figures.call(operation);
         let deadline = Instant::now() + timeout;
         timeout_at(deadline, self.try_until(deadline, request)).await.unwrap_or(Err(CallError::Timeout(timeout)))
     }

@@ -5,6 +5,7 @@
 //! refusal: the money may have been taken.
 
 mod caller;
+mod figures;
 mod select;
 mod wire;
 
@@ -15,9 +16,11 @@ use pipeline::gateway::{Charge, ChargeAnswer, Gateway, HTTP, Return, ReturnAnswe
 use sha2::{Digest, Sha256};
 
 pub use caller::{CallError, Settings};
+pub use figures::GatewayFigures;
 pub use select::{gateways, payment_limits, provider_url};
 
 use caller::Caller;
+use figures::Operation;
 use wire::{ChargeRequest, Expected, RefundRequest};
 
 /// A payment provider that is reached over HTTP. Clones share connections and bounds.
@@ -43,16 +46,23 @@ impl HttpGateway {
         Ok(Self { caller: Caller::new(settings)?, currency: currency.to_owned() })
     }
 
+    /// Has its calls counted there.
+    pub fn counted_by(mut self, figures: GatewayFigures) -> Self {
+        figures.begin();
+        self.caller.figures = figures;
+        self
+    }
+
     async fn ask_charge(&self, charge: &Charge) -> Result<ChargeAnswer, CallError> {
         let amount = charge.amount.to_string();
         let request = ChargeRequest { amount: &amount, currency: &self.currency, reference: &charge.reference };
         let key = idempotency_key("charge", &charge.reference);
-        let reply = self.caller.post("charges", &key, &request).await?;
+        let reply = self.caller.post(Operation::Charge, &key, &request).await?;
         wire::charge_answer(&reply, &self.expected(&charge.reference, charge))
     }
 
     async fn find_charge(&self, charge: &Charge) -> Result<ChargeAnswer, CallError> {
-        let reply = self.caller.get("charges", &charge.reference).await?;
+        let reply = self.caller.get(Operation::FindCharge, &charge.reference).await?;
         wire::found_charge(&reply, &self.expected(&charge.reference, charge))
     }
 
@@ -65,12 +75,12 @@ impl HttpGateway {
             currency: &self.currency,
             reference: &back.key,
         };
-        let reply = self.caller.post("refunds", &idempotency_key("refund", &back.key), &request).await?;
+        let reply = self.caller.post(Operation::Refund, &idempotency_key("refund", &back.key), &request).await?;
         wire::return_answer(&reply, &Expected::new(&back.key, back.amount, &self.currency))
     }
 
     async fn find_return(&self, back: &Return) -> Result<ReturnAnswer, CallError> {
-        let reply = self.caller.get("refunds", &back.key).await?;
+        let reply = self.caller.get(Operation::FindRefund, &back.key).await?;
         wire::found_return(&reply, &Expected::new(&back.key, back.amount, &self.currency))
     }
 
@@ -79,7 +89,8 @@ impl HttpGateway {
     }
 
     /// What failed is not known, and the log says so.
-    fn known<T>(&self, answer: Result<T, CallError>, unknown: impl FnOnce(String) -> T) -> T {
+    fn known<T>(&self, to: Operation, answer: Result<T, CallError>, unknown: impl FnOnce(String) -> T) -> T {
+        self.caller.figures.judged(to, &answer);
         answer.unwrap_or_else(|error| {
             self.caller.complain(&error);
             unknown(error.to_string())
@@ -104,22 +115,23 @@ impl Gateway for HttpGateway {
     }
 
     fn charge<'a>(&'a self, charges: &'a [Charge]) -> BoxFuture<'a, Vec<ChargeAnswer>> {
-        let ask = async |charge| self.known(self.ask_charge(charge).await, ChargeAnswer::Unknown);
+        let ask = async |charge| self.known(Operation::Charge, self.ask_charge(charge).await, ChargeAnswer::Unknown);
         Box::pin(join_all(charges.iter().map(ask)))
     }
 
     fn find_charges<'a>(&'a self, charges: &'a [Charge]) -> BoxFuture<'a, Vec<ChargeAnswer>> {
-        let find = async |charge| self.known(self.find_charge(charge).await, ChargeAnswer::Unknown);
+        let find =
+            async |charge| self.known(Operation::FindCharge, self.find_charge(charge).await, ChargeAnswer::Unknown);
         Box::pin(join_all(charges.iter().map(find)))
     }
 
     fn give_back<'a>(&'a self, returns: &'a [Return]) -> BoxFuture<'a, Vec<ReturnAnswer>> {
-        let ask = async |back| self.known(self.ask_return(back).await, ReturnAnswer::Unknown);
+        let ask = async |back| self.known(Operation::Refund, self.ask_return(back).await, ReturnAnswer::Unknown);
         Box::pin(join_all(returns.iter().map(ask)))
     }
 
     fn find_returns<'a>(&'a self, returns: &'a [Return]) -> BoxFuture<'a, Vec<ReturnAnswer>> {
-        let find = async |back| self.known(self.find_return(back).await, ReturnAnswer::Unknown);
+        let find = async |back| self.known(Operation::FindRefund, self.find_return(back).await, ReturnAnswer::Unknown);
         Box::pin(join_all(returns.iter().map(find)))
     }
 }

@@ -9,20 +9,21 @@ use pipeline::{
 };
 use reqwest::Url;
 
-use super::{CallError, HttpGateway, Settings};
+use super::{CallError, GatewayFigures, HttpGateway, Settings};
 use crate::{
     cli::payment::PaymentArgs,
     config::gateway_key,
     exit::{Exit, Refusal},
 };
 
-/// The gateways that the flags describe: the provider if one is named, else the simulator.
+/// The gateways that the flags describe: the provider if one is named, else the simulator. Calls of a provider are
+/// counted in `figures`.
 ///
 /// # Errors
 /// When a flag or variable has a value that cannot be used; it is named.
-pub fn gateways(args: &PaymentArgs) -> anyhow::Result<Gateways> {
+pub fn gateways(args: &PaymentArgs, figures: &GatewayFigures) -> anyhow::Result<Gateways> {
     let first: Arc<dyn Gateway> = match &args.gateway {
-        Some(url) => Arc::new(provider(url, args)?),
+        Some(url) => Arc::new(provider(url, args)?.counted_by(figures.clone())),
         None => Arc::new(simulator(args)?),
     };
     Ok(Gateways::new(first))

@@ -62,6 +62,7 @@ use crate::{
     config,
     dashboard::{self, Dashboard},
     exit::{Exit, Refusal},
+    metrics::ProcessMetrics,
     monitor::Monitor,
     output,
     signature::Secret,
@@ -94,7 +95,7 @@ pub(crate) struct Shared {
     secrets: Vec<Secret>,
     draining: AtomicBool,
     imports: imports::Imports,
-    metrics: metrics::Metrics,
+    metrics: ProcessMetrics,
     pub(crate) dashboard: Dashboard,
     pub(crate) monitor: Monitor,
     pub(crate) shutdown: Shutdown,
@@ -180,16 +181,20 @@ impl Server {
         options: &HttpArgs,
         address: SocketAddr,
         monitor: &Monitor,
+        metrics: &ProcessMetrics,
         shutdown: &Shutdown,
     ) -> anyhow::Result<Self> {
         let store = backends.store(WorkerSettings::Worker, POSTGRES_CONNECTIONS)?;
         let guarded = store::has_tokens(&store.pool()).await?;
         refuse_unguarded(address, guarded)?;
+        let reports = backends.store(WorkerSettings::Report, POSTGRES_CONNECTIONS)?;
+        metrics.watch_pool("http", &store);
+        metrics.watch_pool("http_reports", &reports);
         let app = App(Arc::new(Shared {
             options: options.clone(),
             backends: backends.clone(),
             partitions: store.partitions().await?,
-            reports: backends.store(WorkerSettings::Report, POSTGRES_CONNECTIONS)?,
+            reports,
             redis: backends.redis()?,
             store,
             connection: Mutex::default(),
@@ -198,7 +203,7 @@ impl Server {
             secrets: config::webhook_secrets()?,
             draining: AtomicBool::new(false),
             imports: imports::Imports::new(options.uploads)?,
-            metrics: metrics::Metrics::default(),
+            metrics: metrics.clone(),
             dashboard: Dashboard::new(options)?,
             monitor: monitor.clone(),
             shutdown: shutdown.clone(),

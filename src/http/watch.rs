@@ -101,7 +101,7 @@ pub(super) async fn observe(State(app): State<App>, mut request: Request, next: 
     let cache = HeaderValue::from_static("no-store");
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(cache);
     let status = response.status().as_u16();
-    app.metrics.count(method.as_str(), &route, status);
+    app.metrics.answered(method.as_str(), &route, status);
     let ms = started.elapsed().as_millis();
     match (&method, status) {
         (_, 500..) => tracing::warn!(parent: &span, %method, route, status, ms, "answered"),

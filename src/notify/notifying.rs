@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tracing::error;
 
 use super::{Channels, Notifier, NotifySecrets};
-use crate::{backends::Backends, cli::notify::NotifyArgs};
+use crate::{backends::Backends, cli::notify::NotifyArgs, metrics::ProcessMetrics};
 
 /// Pause before a notifier that panicked starts again.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
@@ -32,10 +32,16 @@ impl Notifying {
     ///
     /// # Errors
     /// When the configuration is wrong, or Postgres is away.
-    pub async fn start(backends: &Backends, args: &NotifyArgs, shutdown: &Shutdown) -> anyhow::Result<Option<Self>> {
+    pub async fn start(
+        backends: &Backends,
+        args: &NotifyArgs,
+        metrics: &ProcessMetrics,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<Option<Self>> {
         let Some(channels) = Channels::new(args, &NotifySecrets::from_env()?)? else { return Ok(None) };
         let store =
             backends.store(WorkerSettings::Worker, CONNECTIONS + args.channels().len().try_into().unwrap_or(1))?;
+        metrics.watch_pool("notifier", &store);
         let notifier = Arc::new(Notifier::new(store, backends.redis()?, channels).await?);
         let (running, shutdown) = (Arc::clone(&notifier), shutdown.clone());
         let task = tokio::spawn(async move {
