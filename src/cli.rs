@@ -1,5 +1,6 @@
 //! The command line: every flag with its default and its variable.
 
+pub mod alerts;
 pub mod api;
 pub mod dead;
 pub mod gateway;
@@ -38,7 +39,8 @@ On a server, with DATABASE_URL and REDIS_URL set:
 Exit codes:
   0 done            1 failed          2 wrong usage       3 done, but rows were rejected
   4 audit found a difference          5 not found         6 conflict
-  7 Postgres or Redis not reachable   130 interrupted";
+  7 Postgres or Redis not reachable   8 an alert fires (alerts --check)
+  130 interrupted";
 
 /// An order pipeline on Redis Streams: reservation, payment and settlement in batches, with Postgres as the only truth
 #[derive(Debug, Parser)]
@@ -91,6 +93,8 @@ pub enum Command {
     Leaderboard(LeaderboardArgs),
     /// Show streams, consumer groups, lag and consumers
     Status,
+    /// Show the built-in alerts: what fires, since when, and when it would
+    Alerts(alerts::AlertsArgs),
     /// Pause stages, or show what is paused
     Pause(operate::PauseArgs),
     /// Let paused stages go on
@@ -198,6 +202,9 @@ pub struct RunArgs {
     /// The HTTP API beside them
     #[command(flatten)]
     pub http: http::HttpArgs,
+    /// Alerts
+    #[command(flatten)]
+    pub alerts: alerts::AlertArgs,
 }
 
 /// The bounds of the workers.
@@ -344,6 +351,9 @@ pub struct DevArgs {
     /// The HTTP API beside them
     #[command(flatten)]
     pub http: http::HttpArgs,
+    /// Alerts
+    #[command(flatten)]
+    pub alerts: alerts::AlertArgs,
     /// Run this command with the stack in its environment, and stop when it ends, with its exit code
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,

@@ -23,6 +23,8 @@ pub enum Exit {
     Conflict,
     /// Postgres or Redis cannot be reached.
     Unreachable,
+    /// An alert fires.
+    Alert,
     /// Interrupted by the user.
     Interrupted,
     /// As the command that it ran around.
@@ -41,6 +43,7 @@ impl Exit {
             Self::NotFound => 5,
             Self::Conflict => 6,
             Self::Unreachable => 7,
+            Self::Alert => 8,
             Self::Interrupted => 130,
             Self::Command(code) => code,
         }

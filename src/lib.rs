@@ -2,6 +2,7 @@
 //! `pipeline`.
 
 pub mod actions;
+pub mod alerts;
 pub mod backends;
 pub mod cli;
 pub mod commands;

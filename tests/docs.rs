@@ -72,7 +72,8 @@ fn exit_after(exit: Exit) -> Option<Exit> {
         Exit::Difference => Some(Exit::NotFound),
         Exit::NotFound => Some(Exit::Conflict),
         Exit::Conflict => Some(Exit::Unreachable),
-        Exit::Unreachable => Some(Exit::Interrupted),
+        Exit::Unreachable => Some(Exit::Alert),
+        Exit::Alert => Some(Exit::Interrupted),
         // `dev -- COMMAND` ends as its command did: no code of ours.
         Exit::Interrupted | Exit::Command(_) => None,
     }

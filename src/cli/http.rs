@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use clap::{Args, Subcommand};
+use lettre::message::Mailbox;
 use pipeline::domain::ApiRole;
 
-use super::parse_bytes;
+use super::{alerts::AlertArgs, parse_bytes};
 
 /// `orderstream serve`
 #[derive(Debug, Args)]
@@ -19,6 +20,12 @@ pub struct ServeArgs {
     /// The API
     #[command(flatten)]
     pub http: HttpArgs,
+    /// Alerts
+    #[command(flatten)]
+    pub alerts: AlertArgs,
+    /// Who mails about alerts come from: shop@example.com, or 'Shop <shop@example.com>'
+    #[arg(long, env = "ORDERSTREAM_MAIL_FROM", hide_env_values = true, value_name = "ADDRESS")]
+    pub mail_from: Option<Mailbox>,
 }
 
 /// How HTTP is served.

@@ -54,7 +54,7 @@ impl NotifyArgs {
 }
 
 /// A channel, or `none`.
-fn parse_channel(text: &str) -> Result<Option<NotificationChannel>, String> {
+pub(super) fn parse_channel(text: &str) -> Result<Option<NotificationChannel>, String> {
     match text.trim() {
         "none" | "" => Ok(None),
         word => word.parse().map(Some).map_err(|error: pipeline::domain::UnknownWord| error.to_string()),

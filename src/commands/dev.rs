@@ -18,6 +18,7 @@ use tracing::info;
 
 use super::{run::Crew, shutdown_on_signal};
 use crate::{
+    alerts::{AlertSecrets, Alerts},
     backends::Backends,
     cli::{DevArgs, Role},
     config::{Globals, servers_from_env},
@@ -34,6 +35,8 @@ pub(super) async fn run(globals: &Globals, args: DevArgs) -> anyhow::Result<Exit
         return Err(Refusal::new(Exit::Usage, message).into());
     }
     let shutdown = shutdown_on_signal()?;
+    let (mail_from, environment) = (args.workers.notify.mail_from.as_ref(), args.http.environment.as_deref());
+    let alerts = Alerts::new(&args.alerts, mail_from, environment, &AlertSecrets::from_env()?)?;
     let backends = Backends::open(globals).await?;
     let stack = backends.stack().context("dev always has a local stack")?;
     info!(state = %stack.path().display(), "the local stack runs");
@@ -44,12 +47,18 @@ pub(super) async fn run(globals: &Globals, args: DevArgs) -> anyhow::Result<Exit
             Crew::start(&backends, Role::ALL, &args.workers, &metrics, args.http.address.is_some(), &shutdown).await?,
         ),
     };
-    let server = match args.http.address {
-        Some(address) => {
-            let monitor = match &crew {
-                Some(crew) => crew.monitor().clone(),
-                None => Monitor::start(&backends, MonitorOptions::of_viewer(), Work::default(), &shutdown).await?,
-            };
+    let monitor = match &crew {
+        Some(crew) => Some(crew.monitor().clone()),
+        None if args.http.address.is_some() => {
+            Some(Monitor::start(&backends, MonitorOptions::of_viewer(), Work::default(), &shutdown).await?)
+        }
+        None => None,
+    };
+    if let Some(monitor) = &monitor {
+        monitor.alert(alerts, &shutdown).await?;
+    }
+    let server = match args.http.address.zip(monitor) {
+        Some((address, monitor)) => {
             Some(Server::start(&backends, &args.http, address, &monitor, &metrics, &shutdown).await?)
         }
         None => None,

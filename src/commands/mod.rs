@@ -1,6 +1,7 @@
 //! One file per command.
 
 mod actions;
+mod alerts;
 mod api;
 mod audit;
 mod catalogue;
@@ -80,6 +81,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Kpi(args) => figures::kpi(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Leaderboard(args) => figures::leaderboard(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Status => status::run(&Backends::open(&globals).await?, &globals).await,
+        Command::Alerts(args) => alerts::run(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Pause(args) => pause::pause(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Resume(args) => pause::resume(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Claim(args) => pause::claim(&Backends::open(&globals).await?, &args, &globals).await,

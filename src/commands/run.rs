@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::shutdown_on_signal;
 use crate::{
+    alerts::{AlertSecrets, Alerts},
     backends::Backends,
     cli::{Role, RunArgs, WorkerArgs},
     config::Globals,
@@ -35,6 +36,8 @@ pub(super) async fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<Exi
     // Wrong configuration is said before anything is waited for.
     gateways(&args.workers.payment, &GatewayFigures::default())?;
     Channels::new(&args.workers.notify, &NotifySecrets::from_env()?)?;
+    let (mail_from, environment) = (args.workers.notify.mail_from.as_ref(), args.http.environment.as_deref());
+    let alerts = Alerts::new(&args.alerts, mail_from, environment, &AlertSecrets::from_env()?)?;
     let backends = Backends::open(globals).await?;
     let metrics = ProcessMetrics::new()?;
     // Containers start in any order. What is wrong for good still ends the command at once.
@@ -53,6 +56,7 @@ pub(super) async fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<Exi
             crew => break crew?,
         }
     };
+    crew.monitor().alert(alerts, &shutdown).await?;
     let server = match args.http.address {
         Some(address) => {
             Some(Server::start(&backends, &args.http, address, crew.monitor(), &metrics, &shutdown).await?)

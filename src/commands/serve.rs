@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use super::shutdown_on_signal;
 use crate::{
+    alerts::{AlertSecrets, Alerts},
     backends::Backends,
     cli::http::ServeArgs,
     config::Globals,
@@ -18,12 +19,15 @@ const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCAL
 
 pub(super) async fn run(globals: &Globals, args: &ServeArgs) -> anyhow::Result<Exit> {
     let shutdown = shutdown_on_signal()?;
+    let (mail_from, environment) = (args.mail_from.as_ref(), args.http.environment.as_deref());
+    let alerts = Alerts::new(&args.alerts, mail_from, environment, &AlertSecrets::from_env()?)?;
     let backends = Backends::open(globals).await?;
     if !backends.await_servers(&shutdown).await? {
         return Ok(Exit::Done);
     }
     let address = args.http.address.unwrap_or(ADDRESS);
     let monitor = Monitor::start(&backends, MonitorOptions::of_viewer(), Work::server(), &shutdown).await?;
+    monitor.alert(alerts, &shutdown).await?;
     let server = Server::start(&backends, &args.http, address, &monitor, &ProcessMetrics::new()?, &shutdown).await?;
     server.announce()?;
     server.stopped().await?;

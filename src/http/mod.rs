@@ -12,6 +12,7 @@
 
 pub(crate) mod access;
 mod actions;
+mod alerts;
 pub(crate) mod body;
 pub(crate) mod dead_letter_actions;
 pub(crate) mod dead_letters;

@@ -11,8 +11,8 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    App, access, actions, dead_letter_actions, dead_letters, figures, health, imports, metrics, openapi, orders,
-    overview,
+    App, access, actions, alerts, dead_letter_actions, dead_letters, figures, health, imports, metrics, openapi,
+    orders, overview,
     problem::{Code, Problem},
     refunds, streams, watch, webhooks,
 };
@@ -32,6 +32,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(imports::rejects))
         .routes(routes!(overview::show))
         .routes(routes!(overview::history))
+        .routes(routes!(alerts::show))
         .routes(routes!(streams::show))
         .routes(routes!(streams::pause))
         .routes(routes!(streams::resume))

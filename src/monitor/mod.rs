@@ -37,6 +37,7 @@ use tracing::debug;
 
 pub use history::{History, Range, Series};
 pub use report::Work;
+pub(crate) use sentence::capitalised;
 pub use sentence::{rate, span};
 pub use snapshot::{
     AlertView, Away, DeadLetters, ProcessView, RelayView, Snapshot, StageState, StageView, State, Today, Trend,
@@ -47,7 +48,10 @@ use self::{
     sample::{Sample, Truth},
     window::{SPARK_MS, SPARK_POINTS, Window},
 };
-use crate::backends::Backends;
+use crate::{
+    alerts::{Alerting, Alerts, Shelf, Watch},
+    backends::Backends,
+};
 
 /// How often the pipeline is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -91,6 +95,8 @@ struct Inner {
     leads: AtomicBool,
     /// Where this process serves HTTP, once it does.
     http: OnceLock<String>,
+    /// Whom this process tells of alerts, once it may.
+    alerting: OnceLock<Alerting>,
     /// The process has done all its work.
     over: Shutdown,
     reporter: Mutex<Option<JoinHandle<()>>>,
@@ -117,6 +123,7 @@ impl Monitor {
             snapshots: watch::Sender::new(Arc::new(Snapshot::nothing_yet())),
             leads: AtomicBool::new(false),
             http: OnceLock::new(),
+            alerting: OnceLock::new(),
             over: Shutdown::default(),
             reporter: Mutex::default(),
         }));
@@ -151,6 +158,16 @@ impl Monitor {
         self.0.http.get_or_init(|| address.to_string());
     }
 
+    /// From now on alerts are evaluated here whenever this process leads, and somebody is told.
+    ///
+    /// # Errors
+    /// When Postgres cannot tell the installation's name.
+    pub async fn alert(&self, alerts: Alerts, shutdown: &Shutdown) -> Result<(), store::Error> {
+        let installation = store::installation(&self.0.store.pool()).await?;
+        self.0.alerting.get_or_init(|| alerts.start(installation, shutdown));
+        Ok(())
+    }
+
     /// Whether this is the one process that writes history and evaluates alerts.
     pub fn leads(&self) -> bool {
         self.0.leads.load(Ordering::Relaxed)
@@ -170,7 +187,10 @@ impl Monitor {
             if !leads && !self.0.options.has_viewers {
                 continue;
             }
-            let snapshot = self.look(&mut eyes).await;
+            let mut snapshot = self.look(&mut eyes).await;
+            if !self.watch(&mut eyes, &mut snapshot, leads).await {
+                eyes.connection = None;
+            }
             if leads && snapshot.stale.is_none() && !self.record(&mut eyes, &snapshot).await {
                 eyes.connection = None;
             }
@@ -205,6 +225,13 @@ impl Monitor {
                 self.leads()
             }
         }
+    }
+
+    /// Adds where the alerts stand; `false` if the connection should not be used again.
+    async fn watch(&self, eyes: &mut Eyes, snapshot: &mut Snapshot, leads: bool) -> bool {
+        let connection = eyes.connection.clone().filter(|_| snapshot.stale.is_none());
+        let shelf = Shelf { redis: &self.0.redis, connection, who: &self.0.id };
+        eyes.watch.look(snapshot, self.0.alerting.get(), leads, shelf).await
     }
 
     async fn record(&self, eyes: &mut Eyes, snapshot: &Snapshot) -> bool {
@@ -290,4 +317,5 @@ struct Eyes {
     window: Option<Window>,
     before: Option<Sample>,
     recorder: Recorder,
+    watch: Watch,
 }

@@ -177,7 +177,8 @@ pub fn span(seconds: f64) -> String {
     }
 }
 
-fn capitalised(word: &str) -> String {
+/// With a capital letter in front.
+pub(crate) fn capitalised(word: &str) -> String {
     let mut characters = word.chars();
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }

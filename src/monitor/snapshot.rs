@@ -10,6 +10,8 @@ use pipeline::{
 };
 use serde::Serialize;
 
+use crate::alerts::Severity;
+
 /// How the pipeline stands.
 #[derive(Debug, Clone, Serialize)]
 pub struct Snapshot {
@@ -271,14 +273,28 @@ impl ProcessView {
 pub struct AlertView {
     /// The rule, in snake_case.
     pub rule: String,
+    /// How bad it is when it fires.
+    pub severity: Severity,
     /// `calm` or `firing`.
     pub state: String,
-    /// Since when.
+    /// Since when it has been so; `None` while nothing has ever changed.
     pub since: Option<DateTime<Utc>>,
-    /// What it is about, in words.
+    /// When that was found: later than `since` by the time that it took to be sure.
+    pub changed_at: Option<DateTime<Utc>>,
+    /// While it fires: how bad it is.
+    pub value: Option<f64>,
+    /// While it fires: the stage, of rules about one.
+    pub stage: Option<String>,
+    /// What it is about, in words; empty while nothing has ever changed.
     pub message: String,
     /// When it fires, in words.
     pub threshold: String,
+    /// The same as a number, of rules that have one.
+    pub limit: Option<f64>,
+    /// What to do about it: a page of this project.
+    pub runbook: String,
+    /// Channels that the last message has not reached yet.
+    pub unsent: Vec<String>,
 }
 
 impl Snapshot {

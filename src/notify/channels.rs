@@ -6,7 +6,7 @@ use pipeline::{domain::NotificationChannel, store::Store};
 
 use super::{
     Failure,
-    mail::Mail,
+    mail::{Mail, Mailer},
     notice::Notice,
     sender::{Bounds, Sender},
     templates::Templates,
@@ -65,7 +65,7 @@ impl Courier {
                 Ok(())
             }
             Self::Mail(mail) => mail.send(notice, email).await,
-            Self::Webhook(webhook) => webhook.send(notice).await,
+            Self::Webhook(webhook) => webhook.post(&notice.id, notice).await,
         }
     }
 
@@ -108,9 +108,9 @@ impl Channels {
                     let from = args.mail_from.clone().ok_or_else(|| missing(channel, "--mail-from"))?;
                     let templates = Templates::new(args.templates.as_deref())
                         .map_err(|error| wrong(format!("--templates: {error}")))?;
-                    let mail = Mail::new(url, from, templates, u32::from(args.notify_concurrency), timeout);
-                    let mail = mail.map_err(|why| wrong(format!("ORDERSTREAM_SMTP_URL cannot be used: {why}")))?;
-                    Courier::Mail(Box::new(mail))
+                    let mailer = Mailer::new(url, from, u32::from(args.notify_concurrency), timeout);
+                    let mailer = mailer.map_err(|why| wrong(format!("ORDERSTREAM_SMTP_URL cannot be used: {why}")))?;
+                    Courier::Mail(Box::new(Mail::new(mailer, templates)))
                 }
                 NotificationChannel::Webhook => {
                     let url = args.notify_webhook.as_deref().ok_or_else(|| missing(channel, "--notify-webhook"))?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lettre::{
     Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
-    message::{Mailbox, MultiPart, header::HeaderName, header::HeaderValue},
+    message::{Mailbox, MessageBuilder, MultiPart, header::HeaderName, header::HeaderValue},
     transport::smtp::{self, PoolConfig},
 };
 
@@ -14,32 +14,57 @@ use super::{
     templates::Templates,
 };
 
-/// Sends mails.
+/// A mail server, and who mails over it come from.
 #[derive(Debug)]
-pub(super) struct Mail {
+pub(crate) struct Mailer {
     server: AsyncSmtpTransport<Tokio1Executor>,
     from: Mailbox,
-    templates: Templates,
 }
 
-impl Mail {
+impl Mailer {
     /// Mails from `from` by the server at `url`: `smtp://` is plain, with `?tls=required` by STARTTLS, `smtps://` by TLS.
     ///
     /// # Errors
     /// When the URL cannot be used, or would send its password for everybody to read.
-    pub(super) fn new(
-        url: &str,
-        from: Mailbox,
-        templates: Templates,
-        connections: u32,
-        timeout: Duration,
-    ) -> Result<Self, String> {
+    pub(crate) fn new(url: &str, from: Mailbox, connections: u32, timeout: Duration) -> Result<Self, String> {
         if url.starts_with("smtp://") && !url.contains("tls=required") && has_password(url) && !is_loopback(url) {
             return Err("it would send its password unencrypted: use smtps://, or add ?tls=required".to_owned());
         }
         let server = AsyncSmtpTransport::<Tokio1Executor>::from_url(url).map_err(|error| error.to_string())?;
         let pool = PoolConfig::new().max_size(connections).idle_timeout(Duration::from_secs(30));
-        Ok(Self { server: server.pool_config(pool).timeout(Some(timeout)).build(), from, templates })
+        Ok(Self { server: server.pool_config(pool).timeout(Some(timeout)).build(), from })
+    }
+
+    /// A mail without a text yet, that nobody answers. The same `id` is the same mail.
+    pub(crate) fn message(&self, id: &str, subject: String) -> MessageBuilder {
+        Message::builder()
+            .from(self.from.clone())
+            .subject(subject)
+            .message_id(Some(format!("<{id}@{}>", self.from.email.domain())))
+            // Nobody's absence note is wanted in return.
+            .raw_header(HeaderValue::new(HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".to_owned()))
+    }
+
+    /// Sends a mail.
+    pub(crate) async fn send(&self, message: Message) -> Result<(), Failure> {
+        let is_ascii = message.envelope().to().iter().all(|address| AsRef::<str>::as_ref(address).is_ascii());
+        match self.server.send(message).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(failure(&error, is_ascii)),
+        }
+    }
+}
+
+/// Sends mails to customers.
+#[derive(Debug)]
+pub(super) struct Mail {
+    mailer: Mailer,
+    templates: Templates,
+}
+
+impl Mail {
+    pub(super) fn new(mailer: Mailer, templates: Templates) -> Self {
+        Self { mailer, templates }
     }
 
     /// Sends the mail about this to the customer.
@@ -50,31 +75,24 @@ impl Mail {
         let address: Address = email
             .parse()
             .map_err(|error| Failure::Hopeless(format!("the customer's mail address cannot be used: {error}")))?;
-        let message = self.message(notice, address.clone())?;
-        match self.server.send(message).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(failure(&error, &address)),
-        }
+        self.mailer.send(self.message(notice, address)?).await
     }
 
     fn message(&self, notice: &Notice, address: Address) -> Result<Message, Failure> {
         let hopeless = |error: &dyn std::fmt::Display| Failure::Hopeless(format!("no mail could be made: {error}"));
         let text = self.templates.render(notice).map_err(|error| hopeless(&error))?;
         let name = Some(one_line(&notice.customer_name)).filter(|name| !name.is_empty());
-        let message = Message::builder()
-            .from(self.from.clone())
+        let message = self
+            .mailer
+            .message(&notice.id, text.subject)
             .to(Mailbox::new(name, address))
-            .subject(text.subject)
-            .message_id(Some(format!("<{}@{}>", notice.id, self.from.email.domain())))
-            // Nobody's absence note is wanted in return.
-            .raw_header(HeaderValue::new(HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".to_owned()))
             .multipart(MultiPart::alternative_plain_html(text.plain, text.html));
         message.map_err(|error| hopeless(&error))
     }
 }
 
 /// What to do about a server's answer, or its absence.
-fn failure(error: &smtp::Error, address: &Address) -> Failure {
+fn failure(error: &smtp::Error, is_ascii: bool) -> Failure {
     let text = describe(error);
     let code = error.status().map(|code| code.to_string());
     match code.as_deref() {
@@ -83,7 +101,7 @@ fn failure(error: &smtp::Error, address: &Address) -> Failure {
         Some(_) if error.is_permanent() => Failure::Hopeless(text),
         Some(_) => Failure::Refused(text),
         // The server cannot take addresses beyond ASCII.
-        None if error.is_client() && !AsRef::<str>::as_ref(address).is_ascii() => Failure::Hopeless(text),
+        None if error.is_client() && !is_ascii => Failure::Hopeless(text),
         None => Failure::Away(text),
     }
 }
@@ -129,7 +147,7 @@ mod tests {
     async fn a_password_is_sent_unencrypted_to_this_machine_only() {
         let usable = |url: &str| {
             let from = "shop@example.com".parse().expect("an address");
-            Mail::new(url, from, Templates::new(None).expect("templates"), 1, Duration::from_secs(1)).is_ok()
+            Mailer::new(url, from, 1, Duration::from_secs(1)).is_ok()
         };
         for url in [
             "smtp://mail.example.com",

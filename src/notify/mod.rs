@@ -28,10 +28,13 @@ use tokio::sync::Notify;
 use tracing::info;
 
 pub use channels::{Channels, NotifySecrets};
+pub(crate) use mail::Mailer;
+pub(crate) use notice::one_line;
 pub use notifying::Notifying;
 use outage::Outage;
 use sender::Sender;
 pub use templates::TemplateError;
+pub(crate) use webhook::Webhook;
 
 /// Most events whose notifications are made in one transaction.
 const STEP_EVENTS_MAX: i64 = 5_000;
@@ -47,7 +50,7 @@ const STANDBY_WAIT: Duration = Duration::from_secs(1);
 
 /// Why a notification was not delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Failure {
+pub(crate) enum Failure {
     /// Nobody is there to take any: the others will fail alike, and this one is not to blame.
     Away(String),
     /// The other side did not take this one; it may take it later.

@@ -84,7 +84,7 @@ impl Notice {
 
 /// A text of anybody's as one line that does nothing: no line that looks like ours, no header of a mail, no mark that
 /// turns the direction of what follows.
-pub(super) fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let does_something = |character: char| {
         character.is_control()
             || matches!(character, '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')

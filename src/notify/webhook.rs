@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use chrono::Utc;
 use reqwest::{Client, Url, header::CONTENT_TYPE, redirect::Policy};
+use serde::Serialize;
 
-use super::{Failure, notice::Notice};
+use super::Failure;
 use crate::signature::{Secret, sign};
 
-/// Posts notices.
+/// Posts to one receiver.
 #[derive(Debug)]
-pub(super) struct Webhook {
+pub(crate) struct Webhook {
     client: Client,
     url: Url,
     secret: Secret,
@@ -21,7 +22,7 @@ impl Webhook {
     ///
     /// # Errors
     /// When the URL is none of HTTP's, or the system has no certificates to trust.
-    pub(super) fn new(url: &str, secret: Secret, timeout: Duration) -> Result<Self, String> {
+    pub(crate) fn new(url: &str, secret: Secret, timeout: Duration) -> Result<Self, String> {
         let url = Url::parse(url).map_err(|error| error.to_string())?;
         if !["http", "https"].contains(&url.scheme()) {
             return Err("it is neither http:// nor https://".to_owned());
@@ -38,9 +39,9 @@ impl Webhook {
         Ok(Self { client, url, secret })
     }
 
-    /// Posts this. Anything but 2xx is a refusal; the body of the answer is not read.
-    pub(super) async fn send(&self, notice: &Notice) -> Result<(), Failure> {
-        let body = serde_json::to_vec(notice)
+    /// Posts this; the same `id` is the same message. Anything but 2xx is a refusal; the body of the answer is not read.
+    pub(crate) async fn post(&self, id: &str, message: &impl Serialize) -> Result<(), Failure> {
+        let body = serde_json::to_vec(message)
             .map_err(|error| Failure::Hopeless(format!("no request could be made: {error}")))?;
         // The time of this try, so that a receiver can refuse what somebody recorded.
         let timestamp = Utc::now().timestamp();
@@ -48,9 +49,9 @@ impl Webhook {
             .client
             .post(self.url.clone())
             .header(CONTENT_TYPE, "application/json")
-            .header("webhook-id", &notice.id)
+            .header("webhook-id", id)
             .header("webhook-timestamp", timestamp)
-            .header("webhook-signature", sign(&self.secret, &notice.id, timestamp, &body))
+            .header("webhook-signature", sign(&self.secret, id, timestamp, &body))
             .body(body);
         match request.send().await {
             Ok(answer) if answer.status().is_success() => Ok(()),

@@ -1,5 +1,6 @@
 //! Everything that the stages' streams need of Redis: the only place, beside the relay, that speaks to it.
 
+mod alerts;
 mod connection;
 mod consumer;
 mod dead_letters;
