@@ -2,6 +2,7 @@
 
 mod program;
 #[path = "notifications/receiver.rs"]
+#[allow(dead_code, reason = "every test file uses its own part")]
 mod receiver;
 #[path = "notifications/smtp.rs"]
 mod smtp;
