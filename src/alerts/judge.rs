@@ -412,3 +412,6 @@ fn has_work(view: &StageView) -> bool {
 fn percent(ratio: f64) -> String {
     format!("{:.0} %", ratio * 100.0)
 }
+
+#[cfg(test)]
+mod tests;

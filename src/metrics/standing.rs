@@ -262,10 +262,17 @@ mod tests {
     fn alerts_and_drift_are_shown_once_somebody_has_looked() {
         let alert = |rule: &str, state: &str| AlertView {
             rule: rule.to_owned(),
+            severity: crate::alerts::Severity::Critical,
             state: state.to_owned(),
             since: None,
+            changed_at: None,
+            value: None,
+            stage: None,
             message: String::new(),
             threshold: String::new(),
+            limit: None,
+            runbook: String::new(),
+            unsent: Vec::new(),
         };
         let alerts = vec![alert("lag_behind", "firing"), alert("no_progress", "calm")];
         let text = text(&Snapshot { drift: Some(0), alerts, ..seen() });
