@@ -98,6 +98,9 @@ impl Watch {
                 _ if is_forgotten => {
                     self.unsaved.insert(rule);
                 }
+                None if self.led => {
+                    self.unsaved.insert(rule);
+                }
                 Some(state) if !self.unsaved.contains(&rule) => {
                     self.states.insert(rule, state);
                 }
