@@ -190,6 +190,27 @@ async fn letters_are_selected_found_and_discarded() {
 }
 
 #[tokio::test]
+async fn stages_are_paused_resumed_and_claimed_in_the_browser_with_a_reason() {
+    let program = Program::seeded(1, &[10]).await;
+    let api = Api::serve(&program, &[]).await;
+    let browser = Browser::of(&api, None);
+    for (verb, affected, said) in [
+        ("pause", 1, "Paused payment."),
+        ("resume", 1, "Resumed payment."),
+        ("claim", 0, "Made 0 messages of payment free"),
+    ] {
+        let fields = [field("why", verb), field("minutes", "10")];
+        let (_, page) = browser.sent(&format!("/streams/payment/{verb}"), &fields).await;
+        assert!(page.contains(said), "{said}: {page}");
+        let log = log(&program).await;
+        let entry = &log[0];
+        assert_eq!((&entry["via"], &entry["verb"], &entry["why"]), (&"dashboard".into(), &verb.into(), &verb.into()));
+        assert_eq!(entry["affected"], affected, "{entry}");
+    }
+    assert_eq!(log(&program).await.len(), 3, "one entry each");
+}
+
+#[tokio::test]
 async fn a_letter_is_read_put_right_and_followed() {
     let program = Program::seeded(1, &[10]).await;
     let api = Api::serve(&program, &[]).await;
