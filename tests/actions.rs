@@ -6,6 +6,8 @@ mod claim;
 mod client;
 #[path = "actions/letters.rs"]
 mod letters;
+#[path = "actions/pages.rs"]
+mod pages;
 mod program;
 
 use client::{Answer, Api};

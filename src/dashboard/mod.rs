@@ -13,9 +13,13 @@
 //! A page shows the same with and without scripts: `live` makes every text once, the templates put it in, and the scripts
 //! put it in again. Scripts never make text of numbers.
 
+mod actions;
 mod alerts;
 mod assets;
+mod banner;
+mod dead;
 mod events;
+mod fields;
 mod format;
 mod live;
 mod login;
@@ -76,9 +80,16 @@ pub(crate) fn routes() -> Router<App> {
         .route("/streams/{stage}", get(streams::show))
         .route("/streams/{stage}/pause", post(streams::pause))
         .route("/streams/{stage}/resume", post(streams::resume))
+        .route("/streams/{stage}/claim", post(streams::claim))
         .route("/workers", get(workers::show))
         .route("/alerts", get(alerts::show))
         .route("/events", get(events::stream))
+        .route("/dead", get(dead::show))
+        .route("/dead/confirm", get(dead::confirm))
+        .route("/dead/act", post(dead::act))
+        .route("/dead/{id}", get(dead::letter))
+        .route("/dead/{id}/replay", post(dead::edit))
+        .route("/actions", get(actions::show))
         .route("/help", get(page::help))
         .route("/login", get(login::show).post(login::enter))
         .route("/logout", post(login::leave))

@@ -10,10 +10,12 @@ use axum::{
 };
 use chrono::{DateTime, SecondsFormat};
 use minijinja::{Value, context, value::Serde};
-use pipeline::{message::EntryId, streams::StreamState, topology::StageName};
+use pipeline::{domain::ActionVia, message::EntryId, streams::StreamState, topology::StageName};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    banner::{banner, told_of},
+    fields::Fields,
     format::{NOTHING, utc},
     login::{read_form, see_other},
     overview::described,
@@ -21,9 +23,11 @@ use super::{
     visitor::{Acting, Visitor},
 };
 use crate::{
+    actions::{self, ClaimWish, Recorder, WHY_CHARS_MAX},
     commands::pause::Pauses,
     http::{
         App,
+        dead_letter_actions::in_time,
         problem::{Code, Problem},
         query::{Params, word},
     },
@@ -37,8 +41,8 @@ const ROWS_MAX: usize = 60;
 /// Most bytes of a form.
 const FORM_BYTES_MAX: u64 = 8_192;
 
-/// Most characters of a reason.
-const WHY_CHARS_MAX: usize = 500;
+/// How long a message was idle that is made free: longer than a worker that is alive leaves it, by default.
+const CLAIM_IDLE: Duration = Duration::from_secs(10);
 
 /// Longest pause, in minutes: a month.
 const MINUTES_MAX: u64 = 44_640;
@@ -64,22 +68,15 @@ async fn memory(app: &App, stage: StageName) -> Option<u64> {
     Some(sum)
 }
 
-/// What the page is asked for.
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct Asked {
-    range: Option<String>,
-    done: Option<String>,
-}
-
 /// One of them.
 pub(super) async fn show(
     State(app): State<App>,
     visitor: Visitor,
     Path(stage): Path<String>,
-    Params(asked): Params<Asked>,
+    Params(asked): Params<Fields>,
 ) -> Result<Response, Problem> {
     let stage = stage_of(&stage)?;
-    let range: Range = word("range", asked.range.as_deref())?.unwrap_or_default();
+    let range: Range = word("range", asked.raw("range"))?.unwrap_or_default();
     let look = app.dashboard.looks.newest();
     let view = look.snapshot.stage(stage);
     let streams = view.map_or(&[][..], |view| &view.partitions);
@@ -98,7 +95,7 @@ pub(super) async fn show(
     let context = context! {
         stage => described(stage),
         paused => view.is_some_and(|view| view.paused.is_some()),
-        flash => asked.done.as_deref().and_then(flash),
+        flash => banner(&app, &asked).await,
         range => range.as_str(),
         ranges => Range::ALL.map(Range::as_str).to_vec(),
         history => series.map(|(history, series)| told(history, series)),
@@ -228,9 +225,9 @@ pub(super) async fn pause(
         }
     };
     let mut pauses = pauses(&app).await?;
-    app.answered(pauses.pause(stage, length, &wish.why).await).await?;
-    tracing::info!(%stage, why = wish.why, token = &*visitor.caller.name, "paused from the dashboard");
-    Ok(see_other(&format!("/streams/{stage}?done=paused")))
+    let recorder = Recorder::new(&app.store, visitor.caller.actor(ActionVia::Dashboard));
+    let note = app.answered(actions::pause(&recorder, &mut pauses, stage, length, &wish.why).await).await?;
+    Ok(see_other(&format!("/streams/{stage}?{}", told_of(&note, 1))))
 }
 
 /// Lets the stage go on.
@@ -244,10 +241,29 @@ pub(super) async fn resume(
     let stage = stage_of(&stage)?;
     let wish = wish(&headers, body).await?;
     let mut pauses = pauses(&app).await?;
-    let was_paused = app.answered(pauses.resume(stage).await).await?;
-    tracing::info!(%stage, why = wish.why, token = &*visitor.caller.name, "resumed from the dashboard");
-    let done = if was_paused { "resumed" } else { "was_running" };
-    Ok(see_other(&format!("/streams/{stage}?done={done}")))
+    let recorder = Recorder::new(&app.store, visitor.caller.actor(ActionVia::Dashboard));
+    let resumed = actions::resume(&recorder, &mut pauses, stage, &wish.why).await;
+    let (was_paused, note) = app.answered(resumed).await?;
+    Ok(see_other(&format!("/streams/{stage}?{}", told_of(&note, u64::from(was_paused)))))
+}
+
+/// Makes free what silent consumers hold.
+pub(super) async fn claim(
+    State(app): State<App>,
+    Acting(visitor): Acting,
+    Path(stage): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let stage = stage_of(&stage)?;
+    let wish = wish(&headers, body).await?;
+    let mut pauses = pauses(&app).await?;
+    let recorder = Recorder::new(&app.store, visitor.caller.actor(ActionVia::Dashboard));
+    let claim = ClaimWish { stage, consumer: None, idle: CLAIM_IDLE, dry_run: false };
+    let work = in_time(async |stop| Ok(actions::claim(&recorder, &mut pauses, &claim, &wish.why, &stop).await?)).await;
+    let (claimed, note) = app.answered(work).await?;
+    let told = note.map(|note| told_of(&note, claimed.claimed)).unwrap_or_default();
+    Ok(see_other(&format!("/streams/{stage}?{told}")))
 }
 
 async fn wish(headers: &HeaderMap, body: Body) -> Result<Wish, Problem> {
@@ -264,15 +280,4 @@ async fn pauses(app: &App) -> Result<Pauses, Problem> {
 
 fn stage_of(name: &str) -> Result<StageName, Problem> {
     name.parse().map_err(|error: String| Problem::new(Code::NotFound, error))
-}
-
-/// What was done on the page before.
-fn flash(done: &str) -> Option<Value> {
-    let (tone, text) = match done {
-        "paused" => ("off", "Paused. Batches in hand come to their end."),
-        "resumed" => ("good", "Resumed."),
-        "was_running" => ("idle", "It was not paused."),
-        _ => return None,
-    };
-    Some(context! { tone, text })
 }

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 use chrono::{DateTime, Utc};
-use pipeline::streams::{DeadLetter, Direction, LetterId};
+use pipeline::{
+    message::EntryId,
+    streams::{DeadLetter, Direction, LetterId},
+};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -66,6 +69,8 @@ pub(crate) struct Groups {
     pub(crate) of: u64,
     /// How many letters there are.
     pub(crate) total: u64,
+    /// The newest of them: what dies later comes after it.
+    pub(crate) up_to: Option<EntryId>,
 }
 
 /// The group of a letter.
@@ -131,7 +136,7 @@ fn closing(text: &str, quote: char) -> Option<usize> {
 /// Counts the letters that match, from the newest on, as many as there are up to a bound: a look, not an account.
 pub(crate) async fn groups(desk: &mut Desk, which: crate::cli::dead::Which) -> Result<Groups> {
     let mut selection = Selection::new(desk, which, Direction::NewestFirst, None).await?;
-    let mut found = Groups { total: selection.total, ..Groups::default() };
+    let mut found = Groups { total: selection.total, up_to: selection.up_to, ..Groups::default() };
     let mut known: HashMap<String, usize> = HashMap::new();
     let mut bytes = 0;
     while selection.seen < LETTERS_MAX

@@ -122,7 +122,7 @@ fn cut_bytes(bytes: &[u8], show: impl Fn(&[u8]) -> String) -> String {
 
 /// JSON with line breaks, byte for byte the same otherwise: a number or a name twice may be what is wrong with it. What
 /// is no JSON stays as it is.
-fn pretty(body: &[u8]) -> String {
+pub(crate) fn pretty(body: &[u8]) -> String {
     if serde_json::from_slice::<serde::de::IgnoredAny>(body).is_err() {
         return inert(body, false);
     }
