@@ -24,12 +24,15 @@ use super::{
 };
 use crate::{
     actions::{self, ClaimWish, Recorder, WHY_CHARS_MAX},
-    commands::pause::Pauses,
+    commands::{
+        pause::Pauses,
+        pending::{HeldMessage, PendingWish, held},
+    },
     http::{
         App,
         dead_letter_actions::in_time,
         problem::{Code, Problem},
-        query::{Params, word},
+        query::{Params, invalid, word},
     },
     monitor::{self, History, ProcessView, Range, Series},
     output::thousands,
@@ -41,8 +44,11 @@ const ROWS_MAX: usize = 60;
 /// Most bytes of a form.
 const FORM_BYTES_MAX: u64 = 8_192;
 
-/// How long a message was idle that is made free: longer than a worker that is alive leaves it, by default.
-const CLAIM_IDLE: Duration = Duration::from_secs(10);
+/// Longest time for which messages are to have been untouched, in seconds.
+const IDLE_SECONDS_MAX: u64 = 86_400;
+
+/// Pending messages on a page.
+const PENDING_MAX: usize = 25;
 
 /// Longest pause, in minutes: a month.
 const MINUTES_MAX: u64 = 44_640;
@@ -92,7 +98,12 @@ pub(super) async fn show(
     // While Redis is away there is a page without charts.
     let history = app.monitor.history(range).await.ok();
     let series = history.as_ref().and_then(|history| Some((history, history.stages.get(&stage)?)));
+    let after: Option<EntryId> = word("after", asked.raw("after"))?;
+    let held = pending(&app, stage, after.unwrap_or_default()).await.unwrap_or_default();
     let context = context! {
+        pending_next => held.next.map(|next| format!("/streams/{stage}?after={next}#pending")),
+        pending_after => after.is_some(),
+        pending => Serde(held.messages),
         stage => described(stage),
         paused => view.is_some_and(|view| view.paused.is_some()),
         flash => banner(&app, &asked).await,
@@ -113,6 +124,26 @@ fn described_title(stage: StageName) -> &'static str {
         StageName::Refund => "Refund",
         StageName::Callback => "Callback",
     }
+}
+
+/// Messages in somebody's hands.
+#[derive(Default)]
+struct Page {
+    messages: Vec<HeldMessage>,
+    next: Option<EntryId>,
+}
+
+/// The oldest of them, of every partition; only the first partition can be paged through.
+async fn pending(app: &App, stage: StageName, after: EntryId) -> Option<Page> {
+    let mut connection = app.connection().await.ok()?;
+    let mut page = Page::default();
+    for partition in 0..app.partitions {
+        let wish = PendingWish { stage, partition, consumer: None, after, limit: PENDING_MAX, bodies: true };
+        let held = app.answered(held(&app.redis, &mut connection, &wish).await).await.ok()?;
+        page.next = page.next.max(held.next);
+        page.messages.extend(held.pending);
+    }
+    Some(page)
 }
 
 /// A consumer, with what its process says of itself.
@@ -204,6 +235,10 @@ struct Wish {
     why: String,
     #[serde(default)]
     minutes: String,
+    #[serde(default)]
+    consumer: String,
+    #[serde(default)]
+    idle: String,
 }
 
 /// Pauses the stage, for a while or until it is resumed.
@@ -242,12 +277,11 @@ pub(super) async fn resume(
     let wish = wish(&headers, body).await?;
     let mut pauses = pauses(&app).await?;
     let recorder = Recorder::new(&app.store, visitor.caller.actor(ActionVia::Dashboard));
-    let resumed = actions::resume(&recorder, &mut pauses, stage, &wish.why).await;
-    let (was_paused, note) = app.answered(resumed).await?;
+    let (was_paused, note) = app.answered(actions::resume(&recorder, &mut pauses, stage, &wish.why).await).await?;
     Ok(see_other(&format!("/streams/{stage}?{}", told_of(&note, u64::from(was_paused)))))
 }
 
-/// Makes free what silent consumers hold.
+/// Makes messages free that a silent consumer holds.
 pub(super) async fn claim(
     State(app): State<App>,
     Acting(visitor): Acting,
@@ -256,11 +290,18 @@ pub(super) async fn claim(
     body: Body,
 ) -> Result<Response, Problem> {
     let stage = stage_of(&stage)?;
-    let wish = wish(&headers, body).await?;
+    let Wish { why, consumer, idle, .. } = wish(&headers, body).await?;
+    let idle = idle.parse::<u64>().ok().filter(|idle| (1..=IDLE_SECONDS_MAX).contains(idle));
+    let idle = idle.ok_or_else(|| Problem::new(Code::Invalid, "idle: a number of seconds"))?;
+    let wish = ClaimWish {
+        stage,
+        consumer: Some(consumer).filter(|consumer| !consumer.is_empty()),
+        idle: Duration::from_secs(idle),
+        dry_run: false,
+    };
     let mut pauses = pauses(&app).await?;
     let recorder = Recorder::new(&app.store, visitor.caller.actor(ActionVia::Dashboard));
-    let claim = ClaimWish { stage, consumer: None, idle: CLAIM_IDLE, dry_run: false };
-    let work = in_time(async |stop| Ok(actions::claim(&recorder, &mut pauses, &claim, &wish.why, &stop).await?)).await;
+    let work = in_time(async |stop| Ok(actions::claim(&recorder, &mut pauses, &wish, &why, &stop).await?)).await;
     let (claimed, note) = app.answered(work).await?;
     let told = note.map(|note| told_of(&note, claimed.claimed)).unwrap_or_default();
     Ok(see_other(&format!("/streams/{stage}?{told}")))
