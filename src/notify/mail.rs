@@ -75,7 +75,8 @@ impl Mail {
 
 /// What to do about a server's answer, or its absence.
 fn failure(error: &smtp::Error, address: &Address) -> Failure {
-    let text = describe(error);
+    // Servers repeat the address, and the log is no place for it.
+    let text = describe(error).replace(AsRef::<str>::as_ref(address), "the customer");
     let code = error.status().map(|code| code.to_string());
     match code.as_deref() {
         // Not this mail's fault: the server goes, is busy, or does not know us. With the next mail it is the same.
