@@ -169,3 +169,32 @@ fn dead_letter(
     fields.extend(ours.into_iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())));
     fields
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_context_is_carried_whole_or_made_new_where_there_is_none() {
+        let fresh = TraceContext { traceparent: "new".to_owned(), tracestate: Some("new=1".to_owned()) };
+        let long = "x".repeat(TRACEPARENT_BYTES_MAX + 1);
+        let table: [(&[(&str, &str)], bool, &[(&str, &str)]); 8] = [
+            (&[], false, &[]),
+            (&[], true, &[(TRACEPARENT, "new"), (TRACESTATE, "new=1")]),
+            (&[(TRACEPARENT, "old")], false, &[(TRACEPARENT, "old")]),
+            // Never a state of one trace beside the parent of another.
+            (&[(TRACEPARENT, "old")], true, &[(TRACEPARENT, "old")]),
+            (&[(TRACESTATE, "old=1"), (TRACEPARENT, "old")], true, &[(TRACEPARENT, "old"), (TRACESTATE, "old=1")]),
+            (&[(TRACESTATE, "old=1")], false, &[]),
+            (&[(TRACESTATE, "old=1")], true, &[(TRACEPARENT, "new"), (TRACESTATE, "new=1")]),
+            (&[(TRACEPARENT, &long)], false, &[]),
+        ];
+        for (fields, is_traced, expected) in table {
+            let fields = fields.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
+            let entry = Entry { id: EntryId::default(), fields: fields.collect() };
+            let found: Vec<_> = carried(&entry, is_traced.then_some(&fresh)).into_iter().flatten().collect();
+            let expected: Vec<_> = expected.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+            assert_eq!(found, expected);
+        }
+    }
+}
