@@ -8,6 +8,7 @@ use clap::Args;
 use crate::{
     exit::{Exit, Refusal},
     signature::Secret,
+    telemetry::LogFormat,
 };
 
 /// The first part of all Redis keys, unless configured otherwise.
@@ -36,6 +37,21 @@ pub struct Globals {
     /// Accept a Redis that may lose or evict orders
     #[arg(long, global = true, env = "ORDERSTREAM_ALLOW_VOLATILE_REDIS", hide_env_values = true)]
     pub allow_volatile_redis: bool,
+
+    /// How a line of the log looks
+    #[arg(
+        long,
+        global = true,
+        env = "ORDERSTREAM_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT",
+        hide_env_values = true
+    )]
+    pub log_format: LogFormat,
+
+    /// Send traces to the OpenTelemetry collector at this address, over HTTP [default: OTEL_EXPORTER_OTLP_ENDPOINT, else none]
+    #[arg(long, global = true, value_name = "URL")]
+    pub otlp: Option<String>,
 }
 
 /// Servers that somebody else runs.

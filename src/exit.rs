@@ -85,21 +85,31 @@ fn exit_of(error: &anyhow::Error) -> Exit {
         .unwrap_or(Exit::Failed)
 }
 
+/// What to do about an error, where that is known.
+fn hint(error: &anyhow::Error) -> Option<&'static str> {
+    if error.chain().any(|cause| cause.downcast_ref::<store::Error>().is_some_and(store::Error::is_schema_missing)) {
+        return Some("the database has no schema yet; create it with: orderstream migrate");
+    }
+    let unreachable = exit_of(error) == Exit::Unreachable;
+    unreachable.then_some("do Postgres and Redis run, and do DATABASE_URL and REDIS_URL name them?")
+}
+
 /// Says on stderr what went wrong, and what to do where that is known; the process's exit code.
 pub fn report(outcome: anyhow::Result<Exit>) -> ExitCode {
     let exit = outcome.unwrap_or_else(|error| {
         eprintln!("error: {}", chain(&error));
-        if error.chain().any(|cause| cause.downcast_ref::<store::Error>().is_some_and(store::Error::is_schema_missing))
-        {
-            eprintln!("hint: the database has no schema yet; create it with: orderstream migrate");
+        if let Some(hint) = hint(&error) {
+            eprintln!("hint: {hint}");
         }
-        let exit = exit_of(&error);
-        if exit == Exit::Unreachable {
-            eprintln!("hint: do Postgres and Redis run, and do DATABASE_URL and REDIS_URL name them?");
-        }
-        exit
+        exit_of(&error)
     });
     ExitCode::from(exit.code())
+}
+
+/// Says the same in the log, for programs that read it.
+pub(crate) fn report_in_log(error: &anyhow::Error) -> Exit {
+    tracing::error!(error = chain(error), hint = hint(error), "the command failed");
+    exit_of(error)
 }
 
 /// An error with its causes; libraries like to repeat theirs.

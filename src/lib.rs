@@ -25,4 +25,5 @@ pub mod progress;
 pub mod provider;
 pub mod signature;
 pub mod stack;
+pub mod telemetry;
 pub mod tls;

@@ -391,11 +391,14 @@ async fn the_trace_context_of_an_order_goes_with_it_from_stream_to_stream() {
         let entries = foreign.stream(next).await;
         let told = |fields: &Fields| {
             let body: Json = serde_json::from_str(&field(fields, "body")).expect("JSON");
-            let trace = fields.iter().find(|(name, _)| name == b"traceparent").map(|(_, value)| value.clone());
-            (body["order_code"].as_str().expect("a code").to_owned(), trace)
+            let value =
+                |name: &str| fields.iter().find(|(field, _)| field == name.as_bytes()).map(|(_, value)| value.clone());
+            let code = body["order_code"].as_str().expect("a code").to_owned();
+            (code, value("traceparent"), value("tracestate"))
         };
         let told: Vec<_> = entries.iter().map(|(_, fields)| told(fields)).collect();
-        assert_eq!(told, [("ORD-1".to_owned(), Some(TRACE.to_vec())), ("ORD-2".to_owned(), None)], "{next}");
+        let traced = ("ORD-1".to_owned(), Some(TRACE.to_vec()), Some(b"x=1".to_vec()));
+        assert_eq!(told, [traced, ("ORD-2".to_owned(), None, None)], "{next}");
     }
     program.drain().await;
     assert!(program.ends().await.values().all(|end| end.0 == "completed"));

@@ -32,3 +32,4 @@ pub mod stage;
 pub mod store;
 pub mod streams;
 pub mod topology;
+pub mod trace;

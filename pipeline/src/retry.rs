@@ -67,7 +67,7 @@ impl Server {
         let error = error.to_string();
         let is_new = said.errors.len() < ERRORS_MAX && !said.errors.contains(&error);
         if is_new && said.last.is_none_or(|last| last.elapsed() > SILENCE) {
-            warn!(error, "{} failed; trying again until it is back", self.name);
+            warn!(server = self.name, error, "{} failed; trying again until it is back", self.name);
             said.away_since.get_or_insert_with(Instant::now);
             said.last = Some(Instant::now());
             said.errors.push(error);
@@ -77,7 +77,7 @@ impl Server {
     fn is_back(&self) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(since) = said.away_since.take() {
-            info!(seconds = since.elapsed().as_secs(), "{} is back", self.name);
+            info!(server = self.name, seconds = since.elapsed().as_secs(), "{} is back", self.name);
             said.last = Some(Instant::now());
             said.errors.clear();
         }

@@ -29,12 +29,12 @@ use std::{
 
 use clap::CommandFactory;
 use pipeline::shutdown::Shutdown;
-use tracing_subscriber::EnvFilter;
 
 use crate::{
     backends::Backends,
     cli::{Cli, Command},
-    exit::Exit,
+    exit::{Exit, report_in_log},
+    telemetry::{self, LogFormat},
     tls,
 };
 
@@ -47,13 +47,15 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Run(_) | Command::Dev(_) | Command::Serve(_) | Command::Gateway(_) if !cli.globals.quiet => "info",
         _ => "warn",
     };
-    // What sqlx has to say of lost connections, the workers say once.
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("{level},sqlx=error")));
-    let ansi = io::IsTerminal::is_terminal(&io::stderr()) && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(ansi).with_target(false).init();
     tls::install();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(dispatch(cli));
+    let telemetry = telemetry::start(&cli.globals, level, runtime.handle())?;
+    let format = cli.globals.log_format;
+    let outcome = match (runtime.block_on(dispatch(cli)), format) {
+        (Err(error), LogFormat::Json) => Ok(report_in_log(&error)),
+        (outcome, _) => outcome,
+    };
+    telemetry.finish();
     // Without waiting for threads: one may read from a pipe that never sends more.
     runtime.shutdown_background();
     outcome

@@ -3,7 +3,8 @@
 use pipeline::{
     domain::EventKind,
     message::{
-        BODY, BODY_BYTES_MAX, DEAD_FIELDS_MAX, DeadReason, IMPORT, TRACEPARENT, TRACEPARENT_BYTES_MAX, WEBHOOK_ID,
+        BODY, BODY_BYTES_MAX, DEAD_FIELDS_MAX, DeadReason, IMPORT, TRACEPARENT, TRACEPARENT_BYTES_MAX, TRACESTATE,
+        TRACESTATE_BYTES_MAX, WEBHOOK_ID,
     },
     relay::EVENTS_KEPT,
     streams::{DEAD_LETTERS_MAX, REPLAYED_FROM, REPLAYS},
@@ -123,18 +124,18 @@ fn operations() -> Value {
 
 fn messages(keys: &Keyspace) -> Value {
     let mut messages = json!({
-        "order": message("order", "An order", metadata(&[TRACEPARENT, IMPORT]), &json!({
+        "order": message("order", "An order", metadata(&[TRACEPARENT, TRACESTATE, IMPORT]), &json!({
             "order_code": "ORD-1",
             "customer_id": 7,
             "lines": [{ "product_id": 3, "quantity": 2, "unit_price": "19.99" }],
         })),
-        "refund": message("refund", "A request for a refund", metadata(&[TRACEPARENT, IMPORT]), &json!({
+        "refund": message("refund", "A request for a refund", metadata(&[TRACEPARENT, TRACESTATE, IMPORT]), &json!({
             "refund_key": "r-1",
             "order_code": "ORD-1",
             "amount": "10.00",
             "reason": "damaged",
         })),
-        "callback": message("callback", "A payment provider's word", metadata(&[TRACEPARENT, WEBHOOK_ID]), &json!({
+        "callback": message("callback", "A payment provider's word", metadata(&[TRACEPARENT, TRACESTATE, WEBHOOK_ID]), &json!({
             "type": "charge.approved",
             "data": { "id": "ch_1", "reference": "ORD-1", "amount": "39.98", "currency": "EUR" },
         })),
@@ -186,6 +187,11 @@ fn metadata(names: &[&str]) -> Value {
             "type": "string",
             "maxLength": TRACEPARENT_BYTES_MAX,
             "description": "W3C trace context; carried from stream to stream.",
+        }),
+        TRACESTATE => json!({
+            "type": "string",
+            "maxLength": TRACESTATE_BYTES_MAX,
+            "description": "What vendors add to the trace context; carried with it.",
         }),
         IMPORT => json!({
             "type": "string",

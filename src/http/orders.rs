@@ -9,7 +9,10 @@ use axum::{
 };
 use pipeline::{
     domain::{Cents, LINES_PER_ORDER_MAX, OrderCode},
-    message::{BODY, BODY_BYTES_MAX, TRACEPARENT, TRACEPARENT_BYTES_MAX, decode_order, encode_order},
+    message::{
+        BODY, BODY_BYTES_MAX, TRACEPARENT, TRACEPARENT_BYTES_MAX, TRACESTATE, TRACESTATE_BYTES_MAX, decode_order,
+        encode_order,
+    },
     store::{self, OrderFilter},
     streams::Fields,
     topology::StageName,
@@ -316,9 +319,12 @@ async fn publish(app: &App, headers: &HeaderMap, orders: Vec<(String, Vec<u8>)>)
 /// The fields of a message: the body, and the trace that it belongs to.
 pub(super) fn fields(headers: &HeaderMap, body: Vec<u8>) -> Fields {
     let mut fields = vec![(BODY.into(), body)];
-    let trace = headers.get(TRACEPARENT).map(HeaderValue::as_bytes);
-    if let Some(trace) = trace.filter(|trace| trace.len() <= TRACEPARENT_BYTES_MAX) {
+    let header = |name: &str, bytes_max: usize| {
+        headers.get(name).map(HeaderValue::as_bytes).filter(|value| value.len() <= bytes_max)
+    };
+    if let Some(trace) = header(TRACEPARENT, TRACEPARENT_BYTES_MAX) {
         fields.push((TRACEPARENT.into(), trace.to_vec()));
+        fields.extend(header(TRACESTATE, TRACESTATE_BYTES_MAX).map(|state| (TRACESTATE.into(), state.to_vec())));
     }
     fields
 }

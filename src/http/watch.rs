@@ -21,7 +21,10 @@ use super::{
     listener::Peer,
     problem::{Code, Problem},
 };
-use crate::dashboard::Visit;
+use crate::{
+    dashboard::Visit,
+    telemetry::{answered, request_span},
+};
 
 /// The header that names a request.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -34,6 +37,9 @@ const CLIENTS_MAX: usize = 10_000;
 
 /// Routes whose bodies may take longer than a request.
 const SLOW_ROUTES: &[&str] = &["/v1/imports", "/v1/imports/{id}/rejects"];
+
+/// Routes that are asked every few seconds by machines that watch: their spans would hide all others.
+const UNTRACED_ROUTES: &[&str] = &["/livez", "/readyz", "/metrics"];
 
 /// How often each client asks.
 pub(super) type Rates = Arc<DefaultKeyedRateLimiter<IpAddr>>;
@@ -73,6 +79,7 @@ pub(super) async fn observe(State(app): State<App>, mut request: Request, next: 
     let id = request_id(&request);
     let visit = Visit::of(&request);
     let route = request.extensions().get::<MatchedPath>().map_or("-", |path| path.as_str()).to_owned();
+    let matched = route != "-";
     let method = request.method().clone();
     let name = HeaderValue::from_str(&id).expect("checked, or made of digits");
     request.headers_mut().insert(REQUEST_ID, name.clone());
@@ -81,13 +88,18 @@ pub(super) async fn observe(State(app): State<App>, mut request: Request, next: 
         false => Some(Duration::from_secs(app.options.http_timeout)),
     };
     // A task of its own: a caller who hangs up must not stop a transaction half-way, and a panic ends nothing else.
-    let span = tracing::info_span!("request", id);
-    let task = tokio::spawn(next.run(request).instrument(span.clone()));
-    let answered = match limit {
+    // One for the log, at a level that is always heard, and one for traces.
+    let span = tracing::error_span!("request", request_id = id);
+    let trace = match UNTRACED_ROUTES.contains(&&*route) {
+        true => tracing::Span::none(),
+        false => request_span(&method, matched.then_some(&*route), request.uri().path(), request.headers()),
+    };
+    let task = tokio::spawn(next.run(request).instrument(span.clone()).instrument(trace.clone()));
+    let outcome = match limit {
         Some(limit) => tokio::time::timeout(limit, task).await,
         None => Ok(task.await),
     };
-    let response = match answered {
+    let response = match outcome {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => {
             tracing::error!(parent: &span, %panic, "a request panicked");
@@ -102,6 +114,7 @@ pub(super) async fn observe(State(app): State<App>, mut request: Request, next: 
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(cache);
     let status = response.status().as_u16();
     app.metrics.answered(method.as_str(), &route, status);
+    answered(&trace, status);
     let ms = started.elapsed().as_millis();
     match (&method, status) {
         (_, 500..) => tracing::warn!(parent: &span, %method, route, status, ms, "answered"),

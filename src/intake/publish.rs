@@ -1,6 +1,7 @@
 //! Publishing, no faster than the pipeline follows.
 
-use pipeline::{failpoint, message::EntryId, shutdown::Shutdown, streams};
+use pipeline::{failpoint, message::EntryId, shutdown::Shutdown, streams, trace};
+use tracing::{Instrument, info_span};
 
 use super::{Freight, Intake, IntakeError, Link, Open, POLL, Published, PublishedChunk, Talk, chunks::chunks};
 use crate::{output::thousands, progress::Progress};
@@ -14,6 +15,22 @@ impl<F: Freight> Intake<F> {
     /// # Errors
     /// When Redis refuses for good, or the temporary files fail. Starting over is harmless.
     pub async fn publish(
+        &self,
+        total: u64,
+        progress: &mut Progress,
+        shutdown: &Shutdown,
+    ) -> Result<Published, IntakeError> {
+        // One trace for the whole file: every batch that has some of its messages is linked to it.
+        let span = info_span!(
+            target: trace::TARGET,
+            "import",
+            otel.name = %format_args!("import {}", F::NOUN),
+            orderstream.import.id = self.import_id,
+        );
+        self.publish_all(total, progress, shutdown).instrument(span).await
+    }
+
+    async fn publish_all(
         &self,
         total: u64,
         progress: &mut Progress,

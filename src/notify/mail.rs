@@ -47,10 +47,10 @@ impl Mailer {
 
     /// Sends a mail.
     pub(crate) async fn send(&self, message: Message) -> Result<(), Failure> {
-        let is_ascii = message.envelope().to().iter().all(|address| AsRef::<str>::as_ref(address).is_ascii());
+        let addresses = message.envelope().to().to_vec();
         match self.server.send(message).await {
             Ok(_) => Ok(()),
-            Err(error) => Err(failure(&error, is_ascii)),
+            Err(error) => Err(failure(&error, &addresses)),
         }
     }
 }
@@ -92,8 +92,12 @@ impl Mail {
 }
 
 /// What to do about a server's answer, or its absence.
-fn failure(error: &smtp::Error, is_ascii: bool) -> Failure {
-    let text = describe(error);
+fn failure(error: &smtp::Error, addresses: &[Address]) -> Failure {
+    let is_ascii = addresses.iter().all(|address| AsRef::<str>::as_ref(address).is_ascii());
+    // Servers repeat addresses, and the log is no place for them.
+    let text = addresses
+        .iter()
+        .fold(describe(error), |text, address| text.replace(AsRef::<str>::as_ref(address), "the recipient"));
     let code = error.status().map(|code| code.to_string());
     match code.as_deref() {
         // Not this mail's fault: the server goes, is busy, or does not know us. With the next mail it is the same.

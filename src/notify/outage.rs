@@ -26,7 +26,7 @@ impl Outage {
     /// A try failed; how long to wait before the next.
     pub(super) fn goes_on(&mut self, error: &dyn Display) -> Duration {
         if self.since.is_none() {
-            warn!(%error, "{} is away; trying again until it is back", self.server);
+            warn!(server = self.server, %error, "{} is away; trying again until it is back", self.server);
             self.since = Some(Instant::now());
         }
         self.delays.next().unwrap_or(PAUSE_MAX)
@@ -35,7 +35,7 @@ impl Outage {
     /// A try succeeded.
     pub(super) fn is_over(&mut self) {
         if let Some(since) = self.since.take() {
-            info!(seconds = since.elapsed().as_secs(), "{} is back", self.server);
+            info!(server = self.server, seconds = since.elapsed().as_secs(), "{} is back", self.server);
             self.delays = delays();
         }
     }

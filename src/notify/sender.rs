@@ -175,7 +175,7 @@ impl Sender {
             Err(Failure::Refused(error)) => (Some(NextTry::Counted(delay(due.id, due.attempts))), &**error),
         };
         if next == Some(NextTry::Never) {
-            warn!(id = due.id, channel = %self.channel(), error, "a notification is dead; see orderstream notifications --status dead");
+            warn!(notification = due.id, channel = %self.channel(), error, "a notification is dead; see orderstream notifications --status dead");
         }
         self.write_down(due.id, next, error, stop).await;
         match delivered {
@@ -197,7 +197,7 @@ impl Sender {
             match written {
                 Ok(()) => return,
                 Err(failure) if stop.has_begun() => {
-                    warn!(id, %failure, "what became of a notification is not recorded; it may be sent twice");
+                    warn!(notification = id, error = %failure, "what became of a notification is not recorded; it may be sent twice");
                     return;
                 }
                 Err(_) => {

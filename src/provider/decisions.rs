@@ -65,8 +65,8 @@ impl Sender {
             };
             match taken {
                 Ok(status) if status.is_success() || status == StatusCode::CONFLICT => return,
-                Ok(status) => debug!(id, %status, "a callback was not taken"),
-                Err(error) => debug!(id, %error, "a callback did not arrive"),
+                Ok(status) => debug!(callback = id, status = status.as_u16(), "a callback was not taken"),
+                Err(error) => debug!(callback = id, %error, "a callback did not arrive"),
             }
             tokio::time::sleep(delays.next().unwrap_or(DELAY_MAX)).await;
         }

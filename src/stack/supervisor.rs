@@ -108,10 +108,10 @@ impl Server {
             // Somebody else who uses the stack may have been faster.
             if !(self.is_running)(folder) {
                 if !self.fails {
-                    warn!("{} of the local stack has ended; starting it again", self.name);
+                    warn!(server = self.name, "{} of the local stack has ended; starting it again", self.name);
                 }
                 (self.ensure_running)(folder)?;
-                info!("{} of the local stack runs again", self.name);
+                info!(server = self.name, "{} of the local stack runs again", self.name);
             }
             Ok(())
         });
@@ -119,7 +119,12 @@ impl Server {
             Ok(()) => self.fails = false,
             Err(error) => {
                 if !self.fails {
-                    error!("{} of the local stack does not start; trying again: {error:#}", self.name);
+                    error!(
+                        server = self.name,
+                        error = format!("{error:#}"),
+                        "{} of the local stack does not start; trying again",
+                        self.name
+                    );
                 }
                 self.fails = true;
             }

@@ -224,7 +224,11 @@ fn command(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_orderstream"));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
-        if name.starts_with("DATABASE_URL") || name.starts_with("REDIS_URL") || name.starts_with("ORDERSTREAM_") {
+        if name.starts_with("DATABASE_URL")
+            || name.starts_with("REDIS_URL")
+            || name.starts_with("ORDERSTREAM_")
+            || name.starts_with("OTEL_")
+        {
             command.env_remove(name);
         }
     }

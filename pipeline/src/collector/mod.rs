@@ -79,7 +79,7 @@ impl Collector {
                     redis = None;
                     match &error {
                         CollectorError::Store(error) if error.kind() == store::ErrorKind::Contention => {
-                            debug!(?duty, %error, "another transaction was in the way");
+                            debug!(role = "collector", ?duty, %error, "another transaction was in the way");
                         }
                         CollectorError::Store(error) => outage.goes_on(&POSTGRES, error),
                         CollectorError::Streams(error) => outage.goes_on(&REDIS, error),

@@ -33,6 +33,12 @@ pub const TRACEPARENT: &str = "traceparent";
 /// A trace context longer than this is none: the standard has 55 bytes.
 pub const TRACEPARENT_BYTES_MAX: usize = 256;
 
+/// The metadata field that carries what vendors add to the trace context. It goes where [`TRACEPARENT`] goes.
+pub const TRACESTATE: &str = "tracestate";
+
+/// A longer state is left behind, as the standard allows.
+pub const TRACESTATE_BYTES_MAX: usize = 512;
+
 /// The place of an entry in its stream; the first half is the Redis server's clock in Unix milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct EntryId {

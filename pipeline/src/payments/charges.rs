@@ -209,7 +209,7 @@ impl Payments {
                 News::TooSoon => CallbackOutcome::Waiting,
                 News::Known => CallbackOutcome::Repeated,
                 News::Contradicts => {
-                    error!(order = payment.code, status = %payment.status, "a provider contradicts what it said before: ask it");
+                    error!(order = payment.code, state = %payment.status, "a provider contradicts what it said before: ask it");
                     CallbackOutcome::Contradicts
                 }
             });

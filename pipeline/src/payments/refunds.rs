@@ -308,7 +308,7 @@ fn judge<'a>(answers: &'a [(&str, ReturnAnswer)], locked: &FxHashMap<String, Loc
             }
             status if status == end => CallbackOutcome::Repeated,
             _ => {
-                error!(refund = key, %status, "a provider contradicts what it said of a refund before: ask it");
+                error!(refund = key, state = %status, "a provider contradicts what it said of a refund before: ask it");
                 CallbackOutcome::Contradicts
             }
         });

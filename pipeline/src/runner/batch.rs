@@ -5,11 +5,15 @@ use std::{borrow::Cow, ops::Range, sync::Arc};
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::{
-    message::{BODY, DEAD_FIELDS_MAX, DeadReason, EntryId, Message, TRACEPARENT, TRACEPARENT_BYTES_MAX},
+    message::{
+        BODY, DEAD_FIELDS_MAX, DeadReason, Entry, EntryId, Message, TRACEPARENT, TRACEPARENT_BYTES_MAX, TRACESTATE,
+        TRACESTATE_BYTES_MAX,
+    },
     metrics::Outcome,
     stage::Ending,
     streams::{Delivery, HandOff},
     topology::StageName,
+    trace::TraceContext,
 };
 
 /// Entries with their endings, as far as they are known.
@@ -75,8 +79,24 @@ impl<M: Message> Batch<M> {
         self.origins.iter().enumerate().filter_map(|(index, origin)| Some((index, ending(origin)?))).collect()
     }
 
-    /// What the hand-off script is to do with each entry.
-    pub(super) fn into_hand_off(self, stage: StageName, stream: &str) -> Vec<(EntryId, HandOff)> {
+    /// Why messages became dead letters: the reason that all of them have in common, `_OTHER` where there are several.
+    pub(super) fn dead_reason(&self) -> Option<&'static str> {
+        let mut reasons = self.endings.iter().flatten().filter_map(|ending| match ending {
+            Ending::Dead(reason, _) => Some(reason.as_str()),
+            _ => None,
+        });
+        let first = reasons.next()?;
+        Some(if reasons.all(|reason| reason == first) { first } else { "_OTHER" })
+    }
+
+    /// What the hand-off script is to do with each entry. Messages carry on the trace context of their originals, or
+    /// `fresh` if those have none.
+    pub(super) fn into_hand_off(
+        self,
+        stage: StageName,
+        stream: &str,
+        fresh: Option<&TraceContext>,
+    ) -> Vec<(EntryId, HandOff)> {
         self.deliveries
             .into_iter()
             .zip(self.endings)
@@ -86,11 +106,8 @@ impl<M: Message> Batch<M> {
                     Ending::Done => HandOff::Done,
                     Ending::Forward(to, message) => {
                         let mut fields = vec![(BODY.as_bytes().to_vec(), message.encode())];
-                        if let Some(traceparent) =
-                            delivery.entry.field(TRACEPARENT).filter(|it| it.len() <= TRACEPARENT_BYTES_MAX)
-                        {
-                            fields.push((TRACEPARENT.as_bytes().to_vec(), traceparent.to_vec()));
-                        }
+                        let trace = carried(&delivery.entry, fresh).into_iter().flatten();
+                        fields.extend(trace.map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec())));
                         HandOff::Forward { to, fields }
                     }
                     Ending::Dead(reason, error) => HandOff::Dead {
@@ -103,6 +120,17 @@ impl<M: Message> Batch<M> {
             })
             .collect()
     }
+}
+
+/// The trace context for the message that follows from an entry.
+fn carried<'a>(entry: &'a Entry, fresh: Option<&'a TraceContext>) -> [Option<(&'static str, &'a [u8])>; 2] {
+    let field = |name: &str, bytes_max: usize| entry.field(name).filter(|value| value.len() <= bytes_max);
+    let (parent, state) = match (field(TRACEPARENT, TRACEPARENT_BYTES_MAX), fresh) {
+        (None, None) => return [None, None],
+        (None, Some(fresh)) => (fresh.traceparent.as_bytes(), fresh.tracestate.as_deref().map(str::as_bytes)),
+        (Some(parent), _) => (parent, field(TRACESTATE, TRACESTATE_BYTES_MAX)),
+    };
+    [Some((TRACEPARENT, parent)), state.map(|state| (TRACESTATE, state))]
 }
 
 /// The untouched fields of the original, then why and where it died. Ours come last, so that a reader who keeps one
@@ -140,4 +168,33 @@ fn dead_letter(
     }
     fields.extend(ours.into_iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())));
     fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_context_is_carried_whole_or_made_new_where_there_is_none() {
+        let fresh = TraceContext { traceparent: "new".to_owned(), tracestate: Some("new=1".to_owned()) };
+        let long = "x".repeat(TRACEPARENT_BYTES_MAX + 1);
+        let table: [(&[(&str, &str)], bool, &[(&str, &str)]); 8] = [
+            (&[], false, &[]),
+            (&[], true, &[(TRACEPARENT, "new"), (TRACESTATE, "new=1")]),
+            (&[(TRACEPARENT, "old")], false, &[(TRACEPARENT, "old")]),
+            // Never a state of one trace beside the parent of another.
+            (&[(TRACEPARENT, "old")], true, &[(TRACEPARENT, "old")]),
+            (&[(TRACESTATE, "old=1"), (TRACEPARENT, "old")], true, &[(TRACEPARENT, "old"), (TRACESTATE, "old=1")]),
+            (&[(TRACESTATE, "old=1")], false, &[]),
+            (&[(TRACESTATE, "old=1")], true, &[(TRACEPARENT, "new"), (TRACESTATE, "new=1")]),
+            (&[(TRACEPARENT, &long)], false, &[]),
+        ];
+        for (fields, is_traced, expected) in table {
+            let fields = fields.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
+            let entry = Entry { id: EntryId::default(), fields: fields.collect() };
+            let found: Vec<_> = carried(&entry, is_traced.then_some(&fresh)).into_iter().flatten().collect();
+            let expected: Vec<_> = expected.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+            assert_eq!(found, expected);
+        }
+    }
 }

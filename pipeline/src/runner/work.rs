@@ -8,7 +8,7 @@
 use std::{ops::Range, panic::resume_unwind, sync::Arc, time::Instant};
 
 use futures::{FutureExt, future::BoxFuture};
-use tracing::{debug, warn};
+use tracing::{Instrument, Span, debug, warn};
 
 use super::{
     batch::Batch,
@@ -22,16 +22,21 @@ use crate::{
     stage::{Ending, Stage},
     store::{self, ErrorKind},
     streams::{self, Consumer, Delivery},
+    trace,
 };
 
 impl<S: Stage + 'static> Worker<S> {
     /// Takes one batch from entries to hand-off.
     pub(super) async fn work(&self, consumer: &mut Consumer, deliveries: Vec<Delivery>) -> Result<(), Stop> {
         failpoint::hit::<streams::Error>(&format!("{}.read", S::NAME))?;
-        let mut batch = Batch::<S::Message>::decode(deliveries);
-        let started = self.counters.batch_started();
-        self.process(consumer, &mut batch).await?;
-        self.hand_off(consumer, batch, started).await
+        let span = self.span(&deliveries);
+        let work = async {
+            let mut batch = Batch::<S::Message>::decode(deliveries);
+            let started = self.counters.batch_started();
+            self.process(consumer, &mut batch).await?;
+            self.hand_off(consumer, batch, started).await
+        };
+        work.instrument(span).await
     }
 
     /// Processes suspects apart from the others; sets one aside that has killed too many.
@@ -45,12 +50,18 @@ impl<S: Stage + 'static> Worker<S> {
             self.counters.suspected(messages);
             return self.work(consumer, suspects).await;
         }
+        let span = self.span(&suspects);
         let mut batch = Batch::<S::Message>::decode(suspects);
         let started = self.counters.batch_started();
         let error = format!("{before} consumers fell silent with this message in hand, the last ones with it alone");
         let messages = batch.messages().len();
         batch.end(0..messages, vec![Ending::Dead(DeadReason::AttemptsExhausted, error); messages]);
-        self.hand_off(consumer, batch, started).await
+        self.hand_off(consumer, batch, started).instrument(span).await
+    }
+
+    /// The span of a batch; disabled, and free, while nobody exports traces.
+    fn span(&self, deliveries: &[Delivery]) -> Span {
+        trace::process(S::NAME, self.partition, &self.name, deliveries.iter().map(|delivery| &delivery.entry))
     }
 
     /// Ends a batch. An order whose message is set aside is marked in Postgres first: the reconciler leaves it alone.
@@ -62,12 +73,23 @@ impl<S: Stage + 'static> Worker<S> {
                 async move { stage.park(&messages[index], reason).await }.boxed()
             };
             if let Err(refusal) = self.until_answered(consumer, &batch, parked).await? {
-                warn!(stage = %S::NAME, refusal, "cannot mark an order as parked");
+                warn!(stage = %S::NAME, partition = self.partition, error = refusal, "cannot mark an order as parked");
             }
         }
         let mut outcomes = batch.outcomes();
+        if let Some(reason) = batch.dead_reason() {
+            trace::failed(&Span::current(), reason);
+        }
+        let count = |which: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| which(outcome)).count();
+        let forwarded = count(|outcome| matches!(outcome, Outcome::Forwarded));
+        let dead = count(|outcome| matches!(outcome, Outcome::Dead(_)));
+        let spans = trace::HandOff::begin(S::NAME, self.partition, outcomes.len(), forwarded, dead);
         let stream = self.redis.keys().stream(self.partition, S::NAME);
-        let handed = consumer.hand_off(batch.into_hand_off(S::NAME, &stream)).await?;
+        let endings = batch.into_hand_off(S::NAME, &stream, spans.context().as_ref());
+        let handed = consumer.hand_off(endings).instrument(spans.settle.clone()).await.inspect_err(|_| {
+            spans.failed("redis");
+            trace::failed(&Span::current(), "redis");
+        })?;
         for index in handed.already {
             if let Some(outcome) = outcomes.get_mut(index) {
                 *outcome = Outcome::Already;
@@ -139,7 +161,9 @@ impl<S: Stage + 'static> Worker<S> {
             self.counters.retried();
             match error.kind() {
                 ErrorKind::Values => return Ok(Err(error.to_string())),
-                ErrorKind::Contention => debug!(stage = %S::NAME, %error, "another transaction was in the way"),
+                ErrorKind::Contention => {
+                    debug!(stage = %S::NAME, partition = self.partition, %error, "another transaction was in the way")
+                }
                 ErrorKind::Unavailable => outage.goes_on(&POSTGRES, &error),
             }
             if !self.shutdown.sleep(outage.delay().min(self.limits.claim_idle / 3)).await {
@@ -176,7 +200,7 @@ impl<S: Stage + 'static> Worker<S> {
                     }
                     // Another worker would at worst do the same work again; the next exchange reports the loss.
                     if let Err(error) = consumer.keep_fresh(deliveries).await {
-                        debug!(stage = %S::NAME, %error, "cannot keep entries fresh");
+                        debug!(stage = %S::NAME, partition = self.partition, %error, "cannot keep entries fresh");
                     }
                 }
             }

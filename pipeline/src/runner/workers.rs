@@ -137,7 +137,7 @@ impl Workers {
         let shutdown = self.shutdown.clone();
         self.tasks.spawn(async move {
             while AssertUnwindSafe(run(shutdown.clone())).catch_unwind().await.is_err() {
-                error!("the {who} panicked and starts again");
+                error!(role = who, "the {who} panicked and starts again");
                 shutdown.sleep(AFTER_PANIC).await;
             }
         });
@@ -161,7 +161,7 @@ impl Workers {
                 let mut silenced = false;
                 while AssertUnwindSafe(worker.run(silenced)).catch_unwind().await.is_err() {
                     silenced = true;
-                    error!(stage = %S::NAME, "a worker panicked and starts again");
+                    error!(stage = %S::NAME, partition = worker.partition, "a worker panicked and starts again");
                     worker.shutdown.sleep(AFTER_PANIC).await;
                 }
             });
