@@ -237,7 +237,12 @@ async fn a_viewer_changes_nothing_and_an_operator_only_from_our_own_pages() {
     })
     .await;
     let resumed = operator.send("/streams/payment/resume", &[("why", "over")]).await;
-    assert_eq!((resumed.status.as_u16(), resumed.headers["location"].as_str()), (303, "/streams/payment?done=resumed"));
+    assert_eq!(resumed.status, 303, "{}", resumed.text);
+    let page = operator.visit(&resumed.headers["location"]).await.text;
+    assert!(page.contains("Resumed.") && page.contains("of the log of actions."), "{page}");
+    let claimed = operator.send("/streams/payment/claim", &[("why", "gone"), ("consumer", ""), ("idle", "10")]).await;
+    let page = operator.visit(&claimed.headers["location"]).await.text;
+    assert!(page.contains("Messages made free: 0."), "{page}");
     assert_eq!(operator.send("/streams/payment/pause", &[("why", ""), ("minutes", "10")]).await.status, 422);
     assert_eq!(operator.send("/streams/payment/pause", &[("why", "x"), ("minutes", "-1")]).await.status, 422);
 }

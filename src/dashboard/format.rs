@@ -1,5 +1,7 @@
 //! Numbers and times as people read them: the same on every page, and in what the scripts are sent.
 
+use std::fmt;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use minijinja::{Error, ErrorKind, Value};
 use pipeline::domain::Cents;
@@ -8,6 +10,27 @@ use crate::output;
 
 /// What stands where there is nothing to show.
 pub(super) const NOTHING: &str = "–";
+
+/// A text between tags or in quotes: nothing in it begins or ends anything. As the engine's own, but paths stay readable.
+pub(super) struct Escaped<'a>(pub(super) &'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0;
+        while let Some(at) = rest.find(['<', '>', '&', '"', '\'']) {
+            f.write_str(&rest[..at])?;
+            f.write_str(match rest.as_bytes()[at] {
+                b'<' => "&lt;",
+                b'>' => "&gt;",
+                b'&' => "&amp;",
+                b'"' => "&quot;",
+                _ => "&#x27;",
+            })?;
+            rest = &rest[at + 1..];
+        }
+        f.write_str(rest)
+    }
+}
 
 /// Minor units as money.
 pub(super) fn money(cents: i64) -> String {
@@ -76,6 +99,12 @@ mod tests {
             assert_eq!(bytes(number), shown);
         }
         assert_eq!((percent(1.0, 3.0), percent(0.0, 0.0)), ("33.3 %".to_owned(), "–".to_owned()));
+    }
+
+    #[test]
+    fn nothing_in_a_text_begins_or_ends_anything() {
+        let hostile = "</a> & <b x=\"'\">é/";
+        assert_eq!(Escaped(hostile).to_string(), "&lt;/a&gt; &amp; &lt;b x=&quot;&#x27;&quot;&gt;é/");
     }
 
     #[test]

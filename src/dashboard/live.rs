@@ -186,6 +186,7 @@ impl Live {
         self.text(key("out"), monitor::rate(view.rate_out));
         self.text(key("pending"), thousands(view.pending));
         self.text(key("oldest"), monitor::span(view.oldest_seconds));
+        self.text(key("in_hand"), monitor::span(view.oldest_pending_seconds));
         self.text(key("errors"), errors(view));
         self.text(key("consumers"), thousands(view.consumers));
         self.text(key("workers"), thousands(view.workers));
@@ -203,7 +204,7 @@ impl Live {
     fn no_stage(&mut self, stage: StageName) {
         let name = stage.as_str();
         self.badge(format!("{name}.state"), Tone::Unknown, "unknown");
-        for part in ["lag", "length", "in", "out", "pending", "oldest", "errors", "consumers", "workers"] {
+        for part in ["lag", "length", "in", "out", "pending", "oldest", "in_hand", "errors", "consumers", "workers"] {
             self.text(format!("{name}.{part}"), NOTHING);
         }
         for part in ["behind", "trend", "spark", "unknown", "pause"] {
@@ -224,7 +225,8 @@ impl Live {
         self.text("today.orders", thousands(orders));
         self.text("today.completed", thousands(today.completed));
         self.text("today.failed", thousands(today.failed));
-        self.text("today.failed_part", part(today.failed, orders));
+        let part = format::percent(today.failed as f64, orders as f64);
+        self.text("today.failed_part", if orders > 0 { format!("{part} of orders") } else { String::new() });
         self.text("today.revenue", format::money(today.revenue_cents));
         self.text("today.refunded", format::money(today.refunded_cents));
         self.text("today.net", format::money(today.revenue_cents - today.refunded_cents));
@@ -237,8 +239,9 @@ impl Live {
     fn dead_letters(&mut self, snapshot: &Snapshot) {
         let dead = &snapshot.dead_letters;
         self.text("dead.count", thousands(dead.count));
-        self.text("dead.oldest", dead.oldest_seconds.map_or_else(|| NOTHING.to_owned(), monitor::span));
-        self.text("dead.newest", dead.newest_seconds.map_or_else(|| NOTHING.to_owned(), monitor::span));
+        let age = |seconds: Option<f64>| seconds.map_or_else(String::new, |age| format!("{} old", monitor::span(age)));
+        self.text("dead.oldest", age(dead.oldest_seconds));
+        self.text("dead.newest", age(dead.newest_seconds));
         self.text("dead.parked", snapshot.parked_orders.map_or_else(|| "unknown".to_owned(), thousands));
         self.count("dead.badge", dead.count, "dead letters");
         self.shape("dead", dead.reasons.keys());
@@ -353,8 +356,4 @@ pub(super) fn pause_words(pause: &pipeline::streams::Pause) -> String {
     };
     let end = pause.seconds_left.map_or_else(String::new, |left| format!(", {} more", monitor::span(left as f64)));
     format!("Paused{end}{why}")
-}
-
-fn part(number: i64, all: i64) -> String {
-    format::percent(number as f64, all as f64)
 }

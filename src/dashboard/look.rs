@@ -8,10 +8,10 @@ use std::{
 
 use axum::body::Bytes;
 use chrono::Utc;
-use minijinja::{Error, ErrorKind, HtmlEscape, State, Value, value::Object};
+use minijinja::{Error, ErrorKind, State, Value, value::Object};
 use tokio::sync::watch;
 
-use super::live::Live;
+use super::{format::Escaped, live::Live};
 use crate::{http::App, monitor::Snapshot};
 
 /// After this long without a look its texts are made anew: they say then that they are old.
@@ -85,6 +85,10 @@ impl std::fmt::Debug for Now {
 }
 
 impl Object for Now {
+    fn is_true(self: &Arc<Self>) -> bool {
+        true
+    }
+
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         let live = &self.0.live;
         match key.as_str()? {
@@ -101,14 +105,14 @@ impl Object for Now {
         let html = match method {
             "text" => return self.text(key).map(Value::from),
             "live" => {
-                format!("<span data-live=\"{}\">{}</span>", HtmlEscape(key), HtmlEscape(self.text(key)?))
+                format!("<span data-live=\"{}\">{}</span>", Escaped(key), Escaped(self.text(key)?))
             }
             "badge" => self.badge(key)?,
             "attrs" => self.attributes(key)?,
             "count" => self.count(key)?,
             "shape" => {
                 let shape = self.0.live.shapes.get(key).ok_or_else(|| missing("shape", key))?;
-                format!(" data-refresh=\"{}\" data-shape=\"{shape}\"", HtmlEscape(key))
+                format!(" data-refresh=\"{}\" data-shape=\"{shape}\"", Escaped(key))
             }
             _ => return Err(Error::from(ErrorKind::UnknownMethod)),
         };
@@ -127,17 +131,17 @@ impl Now {
         Ok(format!(
             "<span class=\"badge\" data-badge=\"{}\" data-tone=\"{tone}\"><svg class=\"icon\" aria-hidden=\"true\">\
              <use href=\"#i-{tone}\"/></svg><span>{}</span></span>",
-            HtmlEscape(key),
-            HtmlEscape(word)
+            Escaped(key),
+            Escaped(word)
         ))
     }
 
     fn attributes(&self, key: &str) -> Result<String, Error> {
         let attributes = self.0.live.attrs.get(key).ok_or_else(|| missing("attributes", key))?;
-        let mut html = format!(" data-attrs=\"{}\"", HtmlEscape(key));
+        let mut html = format!(" data-attrs=\"{}\"", Escaped(key));
         for (name, value) in attributes {
             if let Some(value) = value {
-                write!(html, " {name}=\"{}\"", HtmlEscape(value)).expect("a text takes everything");
+                write!(html, " {name}=\"{}\"", Escaped(value)).expect("a text takes everything");
             }
         }
         Ok(html)
@@ -148,7 +152,7 @@ impl Now {
         let hidden = if text.is_empty() { " hidden" } else { "" };
         Ok(format!(
             "<span class=\"count\" data-count=\"{}\"{hidden}><span>{text}</span><span class=\"hidden\"> {noun}</span></span>",
-            HtmlEscape(key)
+            Escaped(key)
         ))
     }
 }

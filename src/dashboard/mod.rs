@@ -76,6 +76,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/streams/{stage}", get(streams::show))
         .route("/streams/{stage}/pause", post(streams::pause))
         .route("/streams/{stage}/resume", post(streams::resume))
+        .route("/streams/{stage}/claim", post(streams::claim))
         .route("/workers", get(workers::show))
         .route("/alerts", get(alerts::show))
         .route("/events", get(events::stream))

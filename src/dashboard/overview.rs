@@ -26,6 +26,7 @@ pub(super) async fn show(State(app): State<App>, visitor: Visitor) -> Result<Res
     let firing: Vec<_> = snapshot.alerts.iter().filter(|alert| alert.state == "firing").take(ROWS_MAX).collect();
     let context = context! {
         remarks => REMARKS_MAX,
+        any_failed => snapshot.today.failed > 0,
         way => StageName::WAY.map(described).to_vec(),
         beside => [StageName::Refund, StageName::Callback].map(described).to_vec(),
         failed => most(snapshot.today.failed_by.iter().map(|(reason, count)| (reason, *count))),

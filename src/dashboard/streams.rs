@@ -10,7 +10,7 @@ use axum::{
 };
 use chrono::{DateTime, SecondsFormat};
 use minijinja::{Value, context, value::Serde};
-use pipeline::{message::EntryId, streams::StreamState, topology::StageName};
+use pipeline::{domain::ActionVia, message::EntryId, streams::StreamState, topology::StageName};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -21,11 +21,16 @@ use super::{
     visitor::{Acting, Visitor},
 };
 use crate::{
-    commands::pause::Pauses,
+    actions::{self, ClaimWish, Note, Recorder},
+    commands::{
+        pause::Pauses,
+        pending::{HeldMessage, PendingWish, held},
+    },
     http::{
         App,
+        dead_letter_actions::in_time,
         problem::{Code, Problem},
-        query::{Params, word},
+        query::{Params, invalid, word},
     },
     monitor::{self, History, ProcessView, Range, Series},
     output::thousands,
@@ -39,6 +44,12 @@ const FORM_BYTES_MAX: u64 = 8_192;
 
 /// Most characters of a reason.
 const WHY_CHARS_MAX: usize = 500;
+
+/// Longest time for which messages are to have been untouched, in seconds.
+const IDLE_SECONDS_MAX: u64 = 86_400;
+
+/// Pending messages on a page.
+const PENDING_MAX: usize = 25;
 
 /// Longest pause, in minutes: a month.
 const MINUTES_MAX: u64 = 44_640;
@@ -68,7 +79,14 @@ async fn memory(app: &App, stage: StageName) -> Option<u64> {
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Asked {
     range: Option<String>,
+    /// What was done on the page before.
     done: Option<String>,
+    /// Its number in the log.
+    action: Option<i64>,
+    /// How many messages it changed.
+    count: Option<u64>,
+    /// Pending messages after this one.
+    after: Option<String>,
 }
 
 /// One of them.
@@ -95,10 +113,16 @@ pub(super) async fn show(
     // While Redis is away there is a page without charts.
     let history = app.monitor.history(range).await.ok();
     let series = history.as_ref().and_then(|history| Some((history, history.stages.get(&stage)?)));
+    let after = asked.after.as_deref().map(|id| id.parse::<EntryId>().map_err(|error| invalid("after", error)));
+    let after = after.transpose()?;
+    let held = pending(&app, stage, after.unwrap_or_default()).await.unwrap_or_default();
     let context = context! {
+        pending_next => held.next.map(|next| format!("/streams/{stage}?after={next}#pending")),
+        pending_after => after.is_some(),
+        pending => Serde(held.messages),
         stage => described(stage),
         paused => view.is_some_and(|view| view.paused.is_some()),
-        flash => asked.done.as_deref().and_then(flash),
+        flash => flash(&asked),
         range => range.as_str(),
         ranges => Range::ALL.map(Range::as_str).to_vec(),
         history => series.map(|(history, series)| told(history, series)),
@@ -116,6 +140,26 @@ fn described_title(stage: StageName) -> &'static str {
         StageName::Refund => "Refund",
         StageName::Callback => "Callback",
     }
+}
+
+/// Messages in somebody's hands.
+#[derive(Default)]
+struct Page {
+    messages: Vec<HeldMessage>,
+    next: Option<EntryId>,
+}
+
+/// The oldest of them, of every partition; only the first partition can be paged through.
+async fn pending(app: &App, stage: StageName, after: EntryId) -> Option<Page> {
+    let mut connection = app.connection().await.ok()?;
+    let mut page = Page::default();
+    for partition in 0..app.partitions {
+        let wish = PendingWish { stage, partition, consumer: None, after, limit: PENDING_MAX, bodies: true };
+        let held = app.answered(held(&app.redis, &mut connection, &wish).await).await.ok()?;
+        page.next = page.next.max(held.next);
+        page.messages.extend(held.pending);
+    }
+    Some(page)
 }
 
 /// A consumer, with what its process says of itself.
@@ -207,6 +251,10 @@ struct Wish {
     why: String,
     #[serde(default)]
     minutes: String,
+    #[serde(default)]
+    consumer: String,
+    #[serde(default)]
+    idle: String,
 }
 
 /// Pauses the stage, for a while or until it is resumed.
@@ -228,9 +276,9 @@ pub(super) async fn pause(
         }
     };
     let mut pauses = pauses(&app).await?;
-    app.answered(pauses.pause(stage, length, &wish.why).await).await?;
-    tracing::info!(%stage, why = wish.why, token = &*visitor.caller.name, "paused from the dashboard");
-    Ok(see_other(&format!("/streams/{stage}?done=paused")))
+    let recorder = Recorder::new(&app.store, visitor.caller.actor(ActionVia::Dashboard));
+    let note = app.answered(actions::pause(&recorder, &mut pauses, stage, length, &wish.why).await).await?;
+    Ok(done(stage, "paused", &note, None))
 }
 
 /// Lets the stage go on.
@@ -244,10 +292,42 @@ pub(super) async fn resume(
     let stage = stage_of(&stage)?;
     let wish = wish(&headers, body).await?;
     let mut pauses = pauses(&app).await?;
-    let was_paused = app.answered(pauses.resume(stage).await).await?;
-    tracing::info!(%stage, why = wish.why, token = &*visitor.caller.name, "resumed from the dashboard");
-    let done = if was_paused { "resumed" } else { "was_running" };
-    Ok(see_other(&format!("/streams/{stage}?done={done}")))
+    let recorder = Recorder::new(&app.store, visitor.caller.actor(ActionVia::Dashboard));
+    let (was_paused, note) = app.answered(actions::resume(&recorder, &mut pauses, stage, &wish.why).await).await?;
+    Ok(done(stage, if was_paused { "resumed" } else { "was_running" }, &note, None))
+}
+
+/// Makes messages free that a silent consumer holds.
+pub(super) async fn claim(
+    State(app): State<App>,
+    Acting(visitor): Acting,
+    Path(stage): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let stage = stage_of(&stage)?;
+    let Wish { why, consumer, idle, .. } = wish(&headers, body).await?;
+    let idle = idle.parse::<u64>().ok().filter(|idle| (1..=IDLE_SECONDS_MAX).contains(idle));
+    let idle = idle.ok_or_else(|| Problem::new(Code::Invalid, "idle: a number of seconds"))?;
+    let wish = ClaimWish {
+        stage,
+        consumer: Some(consumer).filter(|consumer| !consumer.is_empty()),
+        idle: Duration::from_secs(idle),
+        dry_run: false,
+    };
+    let mut pauses = pauses(&app).await?;
+    let recorder = Recorder::new(&app.store, visitor.caller.actor(ActionVia::Dashboard));
+    let work = in_time(async |stop| Ok(actions::claim(&recorder, &mut pauses, &wish, &why, &stop).await?)).await;
+    let (claimed, note) = app.answered(work).await?;
+    let note = note.unwrap_or(Note { action: None, not_recorded: None });
+    Ok(done(stage, "claimed", &note, Some(claimed.claimed)))
+}
+
+/// Back to the page of the stage, which says what was done.
+fn done(stage: StageName, what: &str, note: &Note, count: Option<u64>) -> Response {
+    let action = note.action.map_or_else(String::new, |action| format!("&action={action}"));
+    let count = count.map_or_else(String::new, |count| format!("&count={count}"));
+    see_other(&format!("/streams/{stage}?done={what}{action}{count}"))
 }
 
 async fn wish(headers: &HeaderMap, body: Body) -> Result<Wish, Problem> {
@@ -267,12 +347,20 @@ fn stage_of(name: &str) -> Result<StageName, Problem> {
 }
 
 /// What was done on the page before.
-fn flash(done: &str) -> Option<Value> {
-    let (tone, text) = match done {
-        "paused" => ("off", "Paused. Batches in hand come to their end."),
-        "resumed" => ("good", "Resumed."),
-        "was_running" => ("idle", "It was not paused."),
+fn flash(asked: &Asked) -> Option<Value> {
+    let (tone, mut text) = match asked.done.as_deref()? {
+        "paused" => ("off", "Paused. Batches in hand come to their end.".to_owned()),
+        "resumed" => ("good", "Resumed.".to_owned()),
+        "was_running" => ("idle", "It was not paused.".to_owned()),
+        "claimed" => {
+            let count = thousands(asked.count.unwrap_or_default());
+            ("good", format!("Messages made free: {count}. The next worker takes them."))
+        }
         _ => return None,
     };
+    text.push_str(&match asked.action {
+        Some(action) => format!(" Entry {action} of the log of actions."),
+        None => " It could not be recorded in the log of actions: Postgres does not answer.".to_owned(),
+    });
     Some(context! { tone, text })
 }

@@ -38,6 +38,10 @@ impl Templates {
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
         // Said here and not left to a default: every text on a page may come from anybody.
         environment.set_auto_escape_callback(|_| AutoEscape::Html);
+        environment.set_formatter(|out, state, value| match value.as_str() {
+            Some(text) if !value.is_safe() => Ok(write!(out, "{}", format::Escaped(text))?),
+            _ => minijinja::escape_formatter(out, state, value),
+        });
         let paths: Arc<BTreeMap<&'static str, String>> = Arc::new(assets.paths());
         environment.add_function("asset", move |name: &str| {
             let path = paths.get(name).cloned();
@@ -75,6 +79,14 @@ mod tests {
     #[test]
     fn every_template_parses() {
         Templates::new(&Assets::new()).expect("they parse");
+    }
+
+    #[test]
+    fn whatever_a_template_shows_is_escaped() {
+        let mut templates = Templates::new(&Assets::new()).expect("they parse");
+        templates.environment.add_template("t", "{{ a }}|{{ [a] }}|{{ {a: a} }}|{{ a|upper }}").expect("it parses");
+        let shown = templates.render("t", minijinja::context! { a => "<img src='/x'>" }).expect("it renders");
+        assert!(shown.starts_with("&lt;img src=&#x27;/x&#x27;&gt;|") && !shown.contains('<'), "{shown}");
     }
 
     #[test]

@@ -261,7 +261,7 @@ pub(crate) async fn discard_letters(app: &App, recorder: &Recorder, args: Discar
 }
 
 /// Works until it is done, or a request has taken long enough: then the work is told to stop where it is.
-pub(super) async fn in_time<T>(work: impl AsyncFnOnce(Shutdown) -> Result<T, Problem>) -> Result<T, Problem> {
+pub(crate) async fn in_time<T>(work: impl AsyncFnOnce(Shutdown) -> Result<T, Problem>) -> Result<T, Problem> {
     let stop = Shutdown::default();
     let timer = stop.clone();
     let ending = tokio::spawn(async move {

@@ -16,16 +16,16 @@ function number(value) {
   return value === null || value === undefined ? "unknown" : value.toLocaleString("en-US", { maximumFractionDigits: 1 });
 }
 
-function options(width, title, series, height) {
+function options(width, title, series, height, isLast) {
   const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 } };
   return {
     width, height, title: undefined,
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
     cursor: { sync: { key: "time" }, points: { size: 6 } },
     scales: { y: { range: (_, low, high) => [0, Math.max(high * 1.08, 1)] } },
-    axes: [axis, { ...axis, size: 64, label: title, labelSize: 18, labelFont: "12px system-ui", values: (_, ticks) => ticks.map(number) }],
+    axes: [{ ...axis, show: isLast, values: (_, ticks) => ticks.map((at) => new Date(at * 1000).toISOString().slice(11, 16)) }, { ...axis, size: 64, label: title, labelSize: 18, labelFont: "12px system-ui", values: (_, ticks) => ticks.map(number) }],
     series: [{ value: (_, at) => at === null ? "–" : new Date(at * 1000).toISOString().slice(11, 19) + " UTC" }, ...series.map(([label, token, dash]) => ({
-      label, stroke: colour(token), width: 1.8, dash, spanGaps: false, points: { show: false }, value: (_, value) => number(value),
+      label, stroke: colour(token), width: 1.8, dash, spanGaps: false, points: { show: false }, value: (_, value, __, index) => index === null ? "–" : number(value),
     }))],
   };
 }
@@ -36,13 +36,13 @@ async function draw(element) {
   const history = await answer.json();
   const stage = history.stages[element.dataset.stage];
   const columns = [
-    ["messages", [["lag", "--warn"], ["pending", "--busy", [5, 4]]], [stage.lag, stage.pending], 190],
-    ["seconds", [["behind, s", "--bad"]], [stage.lag_seconds], 130],
-    ["a second", [["in", "--busy", [5, 4]], ["done", "--good"]], [stage.rate_in, stage.rate_out], 170],
+    ["messages", [["lag", "--warn"], ["pending", "--busy", [5, 4]]], [stage.lag, stage.pending], 170],
+    ["seconds", [["behind, s", "--bad"]], [stage.lag_seconds], 110],
+    ["a second", [["in", "--busy", [5, 4]], ["done", "--good"]], [stage.rate_in, stage.rate_out], 190],
   ];
   element.replaceChildren();
   const width = element.clientWidth;
-  const charts = columns.map(([title, series, values, height]) => new uPlot(options(width, title, series, height), [history.at, ...values], element));
+  const charts = columns.map(([title, series, values, height], index) => new uPlot(options(width, title, series, height, index === columns.length - 1), [history.at, ...values], element));
   new ResizeObserver(() => charts.forEach((chart) => {
     if (element.clientWidth !== chart.width && element.clientWidth > 0) chart.setSize({ width: element.clientWidth, height: chart.height });
   })).observe(element);
