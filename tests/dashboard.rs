@@ -365,7 +365,10 @@ async fn a_lag_that_redis_cannot_tell_is_unknown_on_the_page_and_never_zero() {
 async fn while_redis_is_away_every_page_shows_itself_and_says_that_it_is_old() {
     let program = Program::alone(1, &[10]).await;
     let api = Api::serve(&program, &[]).await;
-    eventually("there was a look", async || api.get("/").await.text.contains("All stages keep up")).await;
+    eventually("there was a look", async || {
+        api.get("/").await.text.contains("data-badge=\"redis\" data-tone=\"good\"")
+    })
+    .await;
     program.stack.end(Server::Redis, "KILL");
     let browser = Browser::new(&api, None);
     eventually("it is old", async || {

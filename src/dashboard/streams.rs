@@ -32,7 +32,7 @@ use crate::{
         App,
         dead_letter_actions::in_time,
         problem::{Code, Problem},
-        query::{Params, invalid, word},
+        query::{Params, word},
     },
     monitor::{self, History, ProcessView, Range, Series},
     output::thousands,
@@ -50,17 +50,33 @@ const IDLE_SECONDS_MAX: u64 = 86_400;
 /// Pending messages on a page.
 const PENDING_MAX: usize = 25;
 
+/// How long Redis has for what a page can be without.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Longest pause, in minutes: a month.
 const MINUTES_MAX: u64 = 44_640;
 
 /// All of them.
 pub(super) async fn list(State(app): State<App>, visitor: Visitor) -> Result<Response, Problem> {
-    let mut rows = Vec::new();
-    for stage in StageName::ALL {
-        let memory = memory(&app, stage).await;
-        rows.push(context! { memory, ..described(stage) });
-    }
+    let memories = asked(&app, async {
+        let mut memories = Vec::new();
+        for stage in StageName::ALL {
+            memories.push(memory(&app, stage).await?);
+        }
+        Some(memories)
+    });
+    let memories = memories.await.unwrap_or_default();
+    let row = |(index, stage)| context! { memory => memories.get(index).copied(), ..described(stage) };
+    let rows: Vec<Value> = StageName::ALL.into_iter().enumerate().map(row).collect();
     page(&app, &visitor, Nav::Streams, "streams.html", "Streams", context! { rows })
+}
+
+/// What Redis says, if it says it soon: a page must not hang on what it can be without.
+async fn asked<T>(app: &App, question: impl Future<Output = Option<T>>) -> Option<T> {
+    if app.dashboard.looks.newest().live.stale {
+        return None;
+    }
+    tokio::time::timeout(PATIENCE, question).await.ok().flatten()
 }
 
 /// The memory of a stage's streams, if Redis answers.
@@ -79,14 +95,14 @@ pub(super) async fn show(
     State(app): State<App>,
     visitor: Visitor,
     Path(stage): Path<String>,
-    Params(asked): Params<Fields>,
+    Params(fields): Params<Fields>,
 ) -> Result<Response, Problem> {
     let stage = stage_of(&stage)?;
-    let range: Range = word("range", asked.raw("range"))?.unwrap_or_default();
+    let range: Range = word("range", fields.raw("range"))?.unwrap_or_default();
     let look = app.dashboard.looks.newest();
     let view = look.snapshot.stage(stage);
     let streams = view.map_or(&[][..], |view| &view.partitions);
-    let memory = memory(&app, stage).await;
+    let memory = asked(&app, memory(&app, stage)).await;
     let processes = &look.snapshot.processes;
     let consumers: Vec<Member<'_>> = streams
         .iter()
@@ -96,17 +112,17 @@ pub(super) async fn show(
         .map(|consumer| Member::of(&consumer.name, consumer.pending, consumer.idle_ms, processes))
         .collect();
     // While Redis is away there is a page without charts.
-    let history = app.monitor.history(range).await.ok();
+    let history = asked(&app, async { app.monitor.history(range).await.ok() }).await;
     let series = history.as_ref().and_then(|history| Some((history, history.stages.get(&stage)?)));
-    let after: Option<EntryId> = word("after", asked.raw("after"))?;
-    let held = pending(&app, stage, after.unwrap_or_default()).await.unwrap_or_default();
+    let after: Option<EntryId> = word("after", fields.raw("after"))?;
+    let held = asked(&app, pending(&app, stage, after.unwrap_or_default())).await.unwrap_or_default();
     let context = context! {
         pending_next => held.next.map(|next| format!("/streams/{stage}?after={next}#pending")),
         pending_after => after.is_some(),
         pending => Serde(held.messages),
         stage => described(stage),
         paused => view.is_some_and(|view| view.paused.is_some()),
-        flash => banner(&app, &asked).await,
+        flash => banner(&app, &fields).await,
         range => range.as_str(),
         ranges => Range::ALL.map(Range::as_str).to_vec(),
         history => series.map(|(history, series)| told(history, series)),
