@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing to build, run and test: a C compiler, redis-server, PostgreSQL's server programs, and for the
-# tests Python, Node.js, openssl and curl. Says what it does and asks for nothing. The servers are not started: the program starts private ones where it needs them.
+# tests Python, Node.js, openssl, curl and Chromium. Says what it does and asks for nothing. The servers are not started: the program starts private ones where it needs them.
 set -euo pipefail
 
 missing=()
@@ -15,12 +15,14 @@ fi
 command -v node >/dev/null || missing+=(nodejs)
 command -v openssl >/dev/null || missing+=(openssl)
 command -v curl >/dev/null || missing+=(curl)
+# The dashboard is tried in a real browser.
+command -v chromium >/dev/null || missing+=(chromium fonts-dejavu-core)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 by_hand() {
     echo "error: $1" >&2
     echo "Install these and run the same command again: ${missing[*]}" >&2
-    echo "(programs needed: cc, redis-server, PostgreSQL 15 or later with initdb, pg_ctl and postgres, python3 with venv, node, openssl, curl)" >&2
+    echo "(programs needed: cc, redis-server, PostgreSQL 15 or later with initdb, pg_ctl and postgres, python3 with venv, node, openssl, curl, chromium)" >&2
     exit 1
 }
 
