@@ -1,0 +1,228 @@
+"""The dashboard in a real browser: Debian's Chromium, driven by Playwright. `browser.py SCENARIO` with URL, SHOTS (a
+folder for pictures) and what the scenario needs in its environment. Fails by an exception, with the page's picture."""
+
+import os
+import re
+import shutil
+import sys
+from contextlib import contextmanager
+
+import redis
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect, sync_playwright
+
+URL = os.environ["URL"]
+SHOTS = os.environ["SHOTS"]
+PAGES = os.environ.get("PAGES", "/").split()
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+# WCAG 2.2 AA, and what axe holds to be good practice.
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+# A loaded machine is slow, a condition that never comes true is a failure all the same.
+PATIENCE = 60_000
+
+expect.set_options(timeout=PATIENCE)
+
+
+@contextmanager
+def chromium():
+    with sync_playwright() as playwright:
+        path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def tab(browser, name, **options):
+    """A page of its own; what it has to complain of fails the scenario, and a failure leaves a picture."""
+    context = browser.new_context(**{"viewport": {"width": 1440, "height": 1000}, **options})
+    context.set_default_timeout(PATIENCE)
+    if token := os.environ.get("TOKEN"):
+        sign_in(context, token)
+    page = context.new_page()
+    complaints = []
+    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: complaints.append(f"a dialog: {dialog.message}"))
+    try:
+        yield page
+        assert not complaints, complaints
+    except BaseException:
+        page.screenshot(path=f"{SHOTS}/failed-{name}.png", full_page=True)
+        raise
+    finally:
+        context.close()
+
+
+def sign_in(context, token):
+    page = context.new_page()
+    page.goto(f"{URL}/login")
+    page.get_by_label("Token").fill(token)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(lambda url: "/login" not in url)
+    page.close()
+
+
+def shot(page, path, scheme, width):
+    name = re.sub(r"[^a-z0-9]+", "-", path.lower()).strip("-") or "overview"
+    page.screenshot(path=f"{SHOTS}/{os.environ.get('SCENE', 'scene')}-{name}-{scheme}-{width}.png", full_page=True)
+
+
+def pages():
+    """Every page, in both themes, wide and narrow, with and without scripts: it is there, it fits, and axe has nothing
+    to say against it."""
+    axe = Axe()
+    with chromium() as browser:
+        for scheme in ("light", "dark"):
+            for width in (1440, 390):
+                with tab(browser, "pages", viewport={"width": width, "height": 900}, color_scheme=scheme) as page:
+                    for path in PAGES:
+                        answer = page.goto(URL + path)
+                        assert answer.status == 200, (path, answer.status)
+                        page.wait_for_load_state("load")
+                        expect(page.locator("h1")).to_have_count(1)
+                        assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{path} is wider than {width}"
+                        found = axe.run(page, options=RULES)
+                        assert found.violations_count == 0, f"{path} {scheme} {width}\n{found.generate_report()}"
+                        shot(page, path, scheme, width)
+        with tab(browser, "plain", java_script_enabled=False) as page:
+            for path in PAGES:
+                assert page.goto(URL + path).status == 200, path
+                assert page.locator("h1").inner_text().strip(), path
+                assert page.locator("main").inner_text().strip(), path
+
+
+def live():
+    """A message that another program adds is seen without a reload; held numbers stay, and a hidden tab is quiet."""
+    with chromium() as browser, tab(browser, "live") as page:
+        page.goto(f"{URL}/")
+        lag = page.locator("[data-live='reservation.lag']")
+        expect(lag).to_have_text("0")
+        server = redis.Redis.from_url(os.environ["REDIS_URL"])
+        stream = os.environ["STREAM"]
+        body = '{"order_code":"LIVE-%d","customer_id":1,"lines":[{"product_id":1,"quantity":1,"unit_price":"1.00"}]}'
+        server.xadd(stream, {"body": body % 1})
+        expect(lag).to_have_text("1")
+        expect(page.locator("h1")).to_contain_text("Reservation is paused")
+        page.get_by_role("button", name="Hold").click()
+        server.xadd(stream, {"body": body % 2})
+        # What the server knows by now is not shown while numbers are held.
+        page.wait_for_function("async () => (await (await fetch('/v1/overview')).json()).stages[0].lag === 2")
+        expect(lag).to_have_text("1")
+        page.get_by_role("button", name="Held").click()
+        expect(lag).to_have_text("2")
+        # A number that Redis cannot tell is unknown, everywhere, and never 0.
+        first, _ = server.xrange(stream, count=1)[0]
+        for number in range(3, 8):
+            server.xadd(stream, {"body": body % number})
+        middle = server.xrange(stream)[3][0]
+        assert server.xdel(stream, middle) == 1
+        expect(lag).to_have_text("unknown")
+        page.goto(f"{URL}/streams/reservation")
+        expect(page.locator("[data-live='reservation.lag']").first).to_have_text("unknown")
+        expect(page.locator("main")).to_contain_text("entries were deleted before they were read")
+        shot(page, "/streams/reservation-unknown", "light", 1440)
+
+
+def pause():
+    """A stage is paused and resumed by clicks, with a reason, and the log of actions has both."""
+    with chromium() as browser, tab(browser, "pause") as page:
+        page.goto(f"{URL}/streams/payment")
+        page.locator("summary", has_text="Pause").click()
+        page.get_by_label("Why").fill("the gateway is being repaired")
+        page.get_by_role("button", name="Pause payment").click()
+        expect(page.locator("main")).to_contain_text("the gateway is being repaired")
+        page.goto(f"{URL}/")
+        expect(page.locator("h1")).to_contain_text("Payment is paused (the gateway is being repaired)")
+        page.goto(f"{URL}/streams/payment")
+        page.locator("summary", has_text="Resume").click()
+        page.get_by_label("Why").fill("it works again")
+        page.locator("details[open]").get_by_role("button", name="Resume").click()
+        page.goto(f"{URL}/")
+        expect(page.locator("h1")).not_to_contain_text("paused")
+        page.goto(f"{URL}/actions")
+        for said in ("the gateway is being repaired", "it works again"):
+            expect(page.locator("main")).to_contain_text(said)
+
+
+def viewer():
+    """Who may only look sees why a button does nothing, and the server refuses what a page would not send."""
+    with chromium() as browser, tab(browser, "viewer") as page:
+        page.goto(f"{URL}/streams/payment")
+        expect(page.get_by_role("button", name="Pause")).to_be_disabled()
+        for path in PAGES:
+            assert page.goto(URL + path).status == 200, path
+            assert page.locator("form[method=post]:not([action='/logout'])").count() == 0, path
+        # Our own origin, our own cookie, the wrong role.
+        answer = page.request.post(
+            f"{URL}/streams/payment/pause", form={"why": "x"}, headers={"origin": URL, "sec-fetch-site": "same-origin"}
+        )
+        assert answer.status == 403, answer.status
+        other = page.request.post(
+            f"{URL}/streams/payment/pause", form={"why": "x"}, headers={"origin": "https://evil.example"}
+        )
+        assert other.status == 403, other.status
+
+
+def hostile():
+    """Codes and reasons from anybody are text, wherever they are shown."""
+    with chromium() as browser, tab(browser, "hostile") as page:
+        for path in PAGES:
+            assert page.goto(URL + path).status == 200, path
+            page.wait_for_load_state("load")
+            assert page.evaluate("window.hacked === undefined"), path
+            assert page.locator("main img, main script, main iframe").count() == 0, path
+        page.goto(f"{URL}/")
+        expect(page.locator("h1")).to_contain_text("<img src=x onerror=")
+
+
+def stale():
+    """Old numbers are never shown as fresh."""
+    with chromium() as browser:
+        with tab(browser, "stale") as page:
+            page.goto(f"{URL}/")
+            expect(page.locator(".stale")).to_be_hidden()
+            told("loaded")
+            expect(page.locator(".stale")).to_be_visible()
+            expect(page.locator("h1")).to_contain_text("Redis does not answer: these figures are from")
+            assert "is-stale" in page.evaluate("document.documentElement.className")
+            for scheme in ("light", "dark"):
+                page.emulate_media(color_scheme=scheme)
+                shot(page, "/redis-away", scheme, 1440)
+            # A page that is opened now says so, too, also without scripts.
+            with tab(browser, "stale-plain", java_script_enabled=False) as plain:
+                plain.goto(f"{URL}/")
+                expect(plain.locator(".stale")).to_be_visible()
+            told("seen")
+            expect(page.locator(".stale")).to_be_hidden()
+            assert "is-stale" not in page.evaluate("document.documentElement.className")
+
+
+def told(word):
+    """Says how far it is, and waits until the test has done its part."""
+    print(word, flush=True)
+    sys.stdin.readline()
+
+
+def dead():
+    """Somebody who has never seen the program puts 412 dead letters of a bad deploy right."""
+    with chromium() as browser, tab(browser, "dead") as page:
+        page.goto(f"{URL}/")
+        expect(page.locator("main")).to_contain_text("412 dead letters")
+        page.get_by_role("link", name="Dead letters").first.click()
+        expect(page.locator("main")).to_contain_text("412")
+        shot(page, "/dead-412", "light", 1440)
+
+
+if __name__ == "__main__":
+    {scenario.__name__: scenario for scenario in (pages, live, pause, viewer, hostile, stale, dead)}[sys.argv[1]]()
