@@ -174,11 +174,14 @@ fn dead_letter(
 mod tests {
     use super::*;
 
+    /// Fields with their values.
+    type Pairs<'a> = &'a [(&'a str, &'a str)];
+
     #[test]
     fn a_trace_context_is_carried_whole_or_made_new_where_there_is_none() {
         let fresh = TraceContext { traceparent: "new".to_owned(), tracestate: Some("new=1".to_owned()) };
         let long = "x".repeat(TRACEPARENT_BYTES_MAX + 1);
-        let table: [(&[(&str, &str)], bool, &[(&str, &str)]); 8] = [
+        let table: [(Pairs<'_>, bool, Pairs<'_>); 8] = [
             (&[], false, &[]),
             (&[], true, &[(TRACEPARENT, "new"), (TRACESTATE, "new=1")]),
             (&[(TRACEPARENT, "old")], false, &[(TRACEPARENT, "old")]),

@@ -153,7 +153,7 @@ impl Release {
         command.arg(RELEASE.get_hash()).arg(1).arg(&self.stream).arg(self.stage.as_str());
         command.arg(self.consumer.as_deref().unwrap_or_default()).arg(self.idle.as_millis().to_string());
         command.arg(after.to_string()).arg(RELEASE_PAGE).arg(LONG_AGO_MS);
-        let mut reply: redis::RedisResult<(Value, Vec<(Vec<u8>, u64, u64)>)> = command.query_async(connection).await;
+        let mut reply: redis::RedisResult<(Value, Vec<CountsRow>)> = command.query_async(connection).await;
         // A restarted Redis has forgotten its scripts.
         if matches!(&reply, Err(error) if error.code() == Some("NOSCRIPT")) {
             RELEASE.load_async(connection).await?;
@@ -173,8 +173,14 @@ impl Release {
     }
 }
 
+/// A consumer, how many of its entries are free now, and how many it keeps.
+type CountsRow = (Vec<u8>, u64, u64);
+
+/// An entry, who holds it, for how many milliseconds untouched, and how often it was delivered.
+type PendingRow = (Value, Vec<u8>, u64, u64);
+
 /// The rows of `XPENDING` with a range.
-fn pending_rows(reply: redis::RedisResult<Vec<(Value, Vec<u8>, u64, u64)>>) -> Result<Vec<PendingEntry>, Error> {
+fn pending_rows(reply: redis::RedisResult<Vec<PendingRow>>) -> Result<Vec<PendingEntry>, Error> {
     let rows = match reply {
         Err(error) if error.code() == Some("NOGROUP") => return Ok(Vec::new()),
         reply => reply?,
