@@ -10,6 +10,7 @@ pub mod operate;
 pub mod payment;
 pub mod refund;
 mod span;
+pub mod top;
 
 use std::path::PathBuf;
 
@@ -95,6 +96,8 @@ pub enum Command {
     Status,
     /// Show the built-in alerts: what fires, since when, and when it would
     Alerts(alerts::AlertsArgs),
+    /// Watch the pipeline on the terminal: stages, lag, dead letters; pause, resume and replay from there
+    Top(top::TopArgs),
     /// Pause stages, or show what is paused
     Pause(operate::PauseArgs),
     /// Let paused stages go on

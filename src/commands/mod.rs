@@ -21,6 +21,7 @@ mod run;
 mod serve;
 pub(crate) mod status;
 mod token;
+mod top;
 
 use std::{
     io,
@@ -44,6 +45,8 @@ use crate::{
 /// Whatever made the command fail; [`crate::exit::report`] turns it into a message and an exit code.
 pub fn run(cli: Cli) -> anyhow::Result<Exit> {
     let level = match cli.command {
+        // A line among the screen's would stay there.
+        Command::Top(_) if !cli.globals.json => "off",
         Command::Run(_) | Command::Dev(_) | Command::Serve(_) | Command::Gateway(_) if !cli.globals.quiet => "info",
         _ => "warn",
     };
@@ -84,6 +87,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Leaderboard(args) => figures::leaderboard(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Status => status::run(&Backends::open(&globals).await?, &globals).await,
         Command::Alerts(args) => alerts::run(&Backends::open(&globals).await?, &args, &globals).await,
+        Command::Top(args) => top::run(&Backends::open(&globals).await?, args, &globals).await,
         Command::Pause(args) => pause::pause(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Resume(args) => pause::resume(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Claim(args) => pause::claim(&Backends::open(&globals).await?, &args, &globals).await,
