@@ -45,8 +45,8 @@ use crate::{
 /// Whatever made the command fail; [`crate::exit::report`] turns it into a message and an exit code.
 pub fn run(cli: Cli) -> anyhow::Result<Exit> {
     let level = match cli.command {
-        // A line among the screen's would stay there.
-        Command::Top(_) if !cli.globals.json => "off",
+        // A line across the screen would stay there.
+        Command::Top(_) if !cli.globals.json && io::IsTerminal::is_terminal(&io::stderr()) => telemetry::SILENT,
         Command::Run(_) | Command::Dev(_) | Command::Serve(_) | Command::Gateway(_) if !cli.globals.quiet => "info",
         _ => "warn",
     };

@@ -3,15 +3,21 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use pipeline::{shutdown::Shutdown, store::WorkerSettings, topology::StageName};
+use pipeline::{
+    domain::ActionVia,
+    shutdown::Shutdown,
+    store::{Store, WorkerSettings},
+    topology::StageName,
+};
 use tokio::{task::JoinSet, time::timeout};
 
 use super::view::Letter;
 use crate::{
+    actions::{self, Actor, Recorder},
     backends::Backends,
     cli::dead::{ListArgs, ReplayArgs, Which},
     commands::{
-        dead::{self, Desk, replay::replay_all, tally::Tally},
+        dead::{self, Desk, tally::Tally},
         pause::Pauses,
     },
     exit::chain,
@@ -119,14 +125,18 @@ async fn act(backends: &Backends, deed: Deed, stop: &Shutdown) -> Report {
         Deed::Count(choice) => match replay(backends, &choice, true, stop).await {
             Ok(tally) if tally.interrupted => Report::Done { text: "Stopped counting.".to_owned(), well: true },
             Ok(tally) => Report::Counted {
-                choice,
+                // What dies from now on was not counted, and is not meant.
+                choice: Choice { which: Which { up_to: tally.up_to, ..choice.which }, ..choice },
                 count: tally.outcomes.get("replayed").copied().unwrap_or(0),
                 otherwise: others(&tally),
             },
             Err(error) => failed(error),
         },
         Deed::Replay(choice) => match replay(backends, &choice, false, stop).await {
-            Ok(tally) => Report::Done { text: told(&tally), well: !tally.interrupted },
+            Ok(tally) => {
+                let not_recorded = tally.note.as_ref().and_then(|note| note.not_recorded.clone());
+                done(told(&tally), !tally.interrupted, not_recorded)
+            }
             Err(error) => failed(error),
         },
     }
@@ -141,21 +151,32 @@ async fn soon<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     timeout(PATIENCE, work).await.with_context(|| format!("no answer within {} s", PATIENCE.as_secs()))?
 }
 
-async fn pauses(backends: &Backends) -> Result<Pauses> {
-    let store = backends.store(WorkerSettings::Report, 1)?;
-    let redis = backends.redis()?;
-    Ok(Pauses { partitions: store.partitions().await?, connection: redis.connect().await?, redis })
+/// Notes what is done here, under the name of whoever sits here.
+fn recorder(store: &Store) -> Recorder {
+    Recorder::new(store, Actor::of_this_process(ActionVia::Top))
 }
 
 async fn pause(backends: &Backends, stage: StageName, why: &str) -> Result<Report> {
-    pauses(backends).await?.pause(stage, None, why).await?;
-    Ok(Report::Done { text: format!("Paused {stage}."), well: true })
+    let store = backends.store(WorkerSettings::Report, 1)?;
+    let (mut pauses, warning) = Pauses::open_quietly(backends, &store).await?;
+    let note = actions::pause(&recorder(&store), &mut pauses, stage, None, why).await?;
+    Ok(done(format!("Paused {stage}."), true, warning.or(note.not_recorded)))
 }
 
-async fn resume(backends: &Backends, stage: StageName, _why: &str) -> Result<Report> {
-    let was_paused = pauses(backends).await?.resume(stage).await?;
+async fn resume(backends: &Backends, stage: StageName, why: &str) -> Result<Report> {
+    let store = backends.store(WorkerSettings::Report, 1)?;
+    let (mut pauses, warning) = Pauses::open_quietly(backends, &store).await?;
+    let (was_paused, note) = actions::resume(&recorder(&store), &mut pauses, stage, why).await?;
     let text = if was_paused { format!("Resumed {stage}.") } else { format!("{stage} was not paused.") };
-    Ok(Report::Done { text, well: was_paused })
+    Ok(done(text, was_paused, warning.or(note.not_recorded)))
+}
+
+/// It is done, and what went wrong beside it.
+fn done(text: String, well: bool, warning: Option<String>) -> Report {
+    match warning {
+        None => Report::Done { text, well },
+        Some(warning) => Report::Done { text: format!("{text} {}", inert(warning.as_bytes(), false)), well: false },
+    }
 }
 
 async fn list(backends: &Backends) -> Result<Vec<Letter>> {
@@ -177,9 +198,18 @@ async fn list(backends: &Backends) -> Result<Vec<Letter>> {
 
 async fn replay(backends: &Backends, choice: &Choice, dry_run: bool, stop: &Shutdown) -> Result<Tally> {
     let mut desk = Desk::open(backends).await?;
-    let which = choice.which.clone();
-    let args = ReplayArgs { which, all: false, dry_run, again: false, body: None, rate: REPLAYS_PER_SECOND };
-    replay_all(&mut desk, &args, None, stop, &mut Progress::new(true)).await
+    let args = ReplayArgs {
+        which: choice.which.clone(),
+        all: false,
+        dry_run,
+        again: false,
+        body: None,
+        rate: REPLAYS_PER_SECOND,
+        why: None,
+        after: None,
+    };
+    let recorder = recorder(&desk.store);
+    actions::replay(&recorder, &mut desk, &args, None, stop, &mut Progress::new(true)).await
 }
 
 /// What happens to letters that are not replayed, as the end of a sentence; empty without any.

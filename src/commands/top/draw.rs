@@ -66,9 +66,11 @@ fn page<'a>(view: &'a View, width: usize, room: usize) -> (Vec<Line<'a>>, Option
         // The list scrolls in what is left.
         Page::Letters => Vec::new(),
     };
-    // A third of what the table leaves is for remarks, the rest for what stands below.
+    // What the table leaves is for the sentence first, then a third for remarks, the rest for what stands below.
     let left = room.saturating_sub(lines.len() + list.len().max(4));
-    lines.extend(head::told(view, width, (left / 3).max(1)));
+    lines.extend(head::sentence(view, width, left.max(1)));
+    let left = room.saturating_sub(lines.len() + list.len().max(4));
+    lines.extend(head::remarks(view, width, left.div_ceil(3)));
     if spacious {
         lines.push(Line::default());
     }
@@ -170,14 +172,19 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// A text in at most so many lines; an ellipsis says that there is more.
+/// A text in at most so many lines.
 fn wrapped_to(text: &str, width: usize, most: usize) -> Vec<String> {
     let mut lines = wrapped(text, width);
+    cut_to(&mut lines, width, most);
+    lines
+}
+
+/// Leaves at most so many lines; an ellipsis says that there were more.
+fn cut_to(lines: &mut Vec<String>, width: usize, most: usize) {
     if lines.len() > most {
         lines.truncate(most);
         if let Some(last) = lines.last_mut() {
             *last = format!("{} …", cut(last, width.saturating_sub(3)).trim_end_matches('…'));
         }
     }
-    lines
 }

@@ -7,6 +7,7 @@ use ratatui::{
 
 use super::wrapped;
 use crate::{
+    alerts::Severity,
     commands::top::{palette::strong, view::View},
     monitor::{AlertView, ProcessView, span},
     output::{cut, inert, money, thousands},
@@ -125,9 +126,13 @@ fn alerts(view: &View) -> Vec<Part> {
     }
     let part = |(at, alert): (usize, &&AlertView)| {
         let since = alert.since.map(|since| format!(" since {} UTC", since.format("%H:%M:%S"))).unwrap_or_default();
-        let text = format!("✖ {}{since}: {}", alert.rule, alert.message);
+        let (mark, style) = match alert.severity {
+            Severity::Critical => ("✖", view.palette.trouble()),
+            Severity::Warning => ("!", view.palette.warning()),
+        };
+        let text = format!("{mark} {}: {}{since}: {}", alert.severity.as_str(), alert.rule, alert.message);
         let name = if at == 0 { "Alerts" } else { "" };
-        Part { style: view.palette.trouble(), ..Part::of(name, inert(text.as_bytes(), false)) }
+        Part { style, ..Part::of(name, inert(text.as_bytes(), false)) }
     };
     firing.iter().enumerate().map(part).collect()
 }

@@ -2,10 +2,10 @@
 
 use ratatui::text::{Line, Span};
 
-use super::{wrapped, wrapped_to};
+use super::{cut_to, wrapped, wrapped_to};
 use crate::{
     commands::top::{
-        palette::{dim, mark, reversed, strong},
+        palette::{mark, reversed, strong},
         view::View,
     },
     monitor::span,
@@ -72,28 +72,21 @@ pub(super) fn banner(view: &View, width: usize) -> Option<Line<'static>> {
     Some(Line::styled(format!("{text}{gap}"), style.patch(reversed())))
 }
 
-/// The sentence, and so many lines of remarks.
-pub(super) fn told(view: &View, width: usize, remarks_max: usize) -> Vec<Line<'static>> {
-    let snapshot = &view.shown;
-    let sentence = wrapped_to(&inert(snapshot.sentence.as_bytes(), false), width, SENTENCE_LINES);
-    let mut lines: Vec<Line<'static>> = sentence.into_iter().map(|line| Line::styled(line, strong())).collect();
-    let mut remarks: Vec<String> = Vec::new();
-    for remark in &snapshot.remarks {
+/// The sentence, in so many lines at most.
+pub(super) fn sentence(view: &View, width: usize, most: usize) -> Vec<Line<'static>> {
+    let sentence = inert(view.shown.sentence.as_bytes(), false);
+    let lines = wrapped_to(&sentence, width, most.min(SENTENCE_LINES));
+    lines.into_iter().map(|line| Line::styled(line, strong())).collect()
+}
+
+/// The remarks, in so many lines at most.
+pub(super) fn remarks(view: &View, width: usize, most: usize) -> Vec<Line<'static>> {
+    let mut lines: Vec<String> = Vec::new();
+    for remark in &view.shown.remarks {
         let remark = wrapped(&inert(remark.as_bytes(), false), width.saturating_sub(2));
-        remarks.extend(
-            remark.into_iter().enumerate().map(|(at, line)| format!("{}{line}", if at == 0 { "· " } else { "  " })),
-        );
+        lines
+            .extend(remark.iter().enumerate().map(|(at, line)| format!("{}{line}", if at == 0 { "· " } else { "  " })));
     }
-    let more = remarks.len().saturating_sub(remarks_max);
-    remarks.truncate(remarks_max);
-    if more > 0
-        && let Some(last) = remarks.last_mut()
-    {
-        *last = format!("{} …", cut(last, width.saturating_sub(3)).trim_end_matches('…'));
-    }
-    lines.extend(remarks.into_iter().map(Line::raw));
-    if snapshot.postgres_away.is_some() && view.is_stale() {
-        lines.push(Line::styled("Postgres does not answer, either.", dim()));
-    }
-    lines
+    cut_to(&mut lines, width, most);
+    lines.into_iter().map(Line::raw).collect()
 }
