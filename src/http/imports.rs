@@ -210,7 +210,7 @@ async fn begin(
 struct Document {
     #[serde(flatten)]
     view: ImportView,
-    /// How far it is; null where another process runs it, and when it has ended.
+    /// How far it is; null when it has ended. Where another process runs it, as that noted a few seconds ago.
     progress: Option<Standing>,
     /// The summary that the command prints, once it has ended; null where another process ran it.
     summary: Option<serde_json::Value>,
@@ -225,11 +225,22 @@ impl Document {
             import.as_ref().and_then(|import| import.ended.lock().unwrap_or_else(PoisonError::into_inner).clone());
         let standing = || import.map(|import| import.standing.lock().unwrap_or_else(PoisonError::into_inner).clone());
         match ended {
-            None => Self { progress: standing(), summary: None, error: None, view },
+            None => Self { progress: standing().or_else(|| noted(&view)), summary: None, error: None, view },
             Some(Ok(summary)) => Self { progress: None, summary: Some(summary), error: None, view },
             Some(Err(error)) => Self { progress: None, summary: None, error: Some(error), view },
         }
     }
+}
+
+/// How far an import of another process is, as that process noted.
+fn noted(view: &ImportView) -> Option<Standing> {
+    let phase = match view.status.as_str() {
+        "waiting" => "processing",
+        status => status,
+    };
+    let count = |number: i64| u64::try_from(number).unwrap_or_default();
+    let position = view.position.filter(|_| view.finished_at.is_none())?;
+    Some(Standing { phase: phase.to_owned(), position: count(position), length: view.length.map(count) })
 }
 
 fn unknown() -> Problem {
