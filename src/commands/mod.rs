@@ -20,6 +20,7 @@ mod refund;
 mod run;
 mod serve;
 pub(crate) mod status;
+pub(crate) mod stock;
 mod token;
 mod top;
 
@@ -85,6 +86,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Refunds(args) => refund::list(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Kpi(args) => figures::kpi(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Leaderboard(args) => figures::leaderboard(&Backends::open(&globals).await?, &args, &globals).await,
+        Command::Stock(args) => stock::run(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Status => status::run(&Backends::open(&globals).await?, &globals).await,
         Command::Alerts(args) => alerts::run(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Top(args) => top::run(&Backends::open(&globals).await?, args, &globals).await,

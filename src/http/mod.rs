@@ -30,6 +30,7 @@ pub(crate) mod query;
 mod refunds;
 mod routes;
 mod stall;
+mod stock;
 mod streams;
 pub(crate) mod watch;
 mod webhooks;
@@ -188,7 +189,7 @@ impl Server {
         let store = backends.store(WorkerSettings::Worker, POSTGRES_CONNECTIONS)?;
         let guarded = store::has_tokens(&store.pool()).await?;
         refuse_unguarded(address, guarded)?;
-        let reports = backends.store(WorkerSettings::Report, POSTGRES_CONNECTIONS)?;
+        let reports = backends.store(WorkerSettings::Page, POSTGRES_CONNECTIONS)?;
         metrics.watch_pool("http", &store);
         metrics.watch_pool("http_reports", &reports);
         let app = App(Arc::new(Shared {
