@@ -27,22 +27,22 @@ pub(crate) const DAYS_MAX: i64 = 3_660;
 /// The figures of a range of days.
 #[derive(Serialize)]
 pub(crate) struct Kpis {
-    from: NaiveDate,
-    to: NaiveDate,
-    orders: i64,
-    completed: i64,
-    failed: i64,
+    pub(crate) from: NaiveDate,
+    pub(crate) to: NaiveDate,
+    pub(crate) orders: i64,
+    pub(crate) completed: i64,
+    pub(crate) failed: i64,
     /// Those by the reason; every reason is there.
-    failed_by: BTreeMap<FailureReason, i64>,
-    revenue: Cents,
-    refunds: Cents,
-    net_revenue: Cents,
+    pub(crate) failed_by: BTreeMap<FailureReason, i64>,
+    pub(crate) revenue: Cents,
+    pub(crate) refunds: Cents,
+    pub(crate) net_revenue: Cents,
     /// Revenue per completed order; null without any.
-    average_order_value: Option<Cents>,
+    pub(crate) average_order_value: Option<Cents>,
 }
 
 impl Kpis {
-    fn new(from: NaiveDate, to: NaiveDate, figures: &DayFigures) -> Self {
+    pub(crate) fn new(from: NaiveDate, to: NaiveDate, figures: &DayFigures) -> Self {
         let completed = figures.completed;
         Self {
             from,

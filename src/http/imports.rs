@@ -207,19 +207,20 @@ async fn begin(
 
 /// An import, with what this process knows of it.
 #[derive(Serialize)]
-struct Document {
+pub(crate) struct Document {
     #[serde(flatten)]
-    view: ImportView,
+    pub(crate) view: ImportView,
     /// How far it is; null when it has ended. Where another process runs it, as that noted a few seconds ago.
-    progress: Option<Standing>,
+    pub(crate) progress: Option<Standing>,
     /// The summary that the command prints, once it has ended; null where another process ran it.
-    summary: Option<serde_json::Value>,
+    pub(crate) summary: Option<serde_json::Value>,
     /// Why it failed.
-    error: Option<String>,
+    pub(crate) error: Option<String>,
 }
 
 impl Document {
-    fn new(app: &App, view: ImportView) -> Self {
+    /// What this process knows of an import.
+    pub(crate) fn new(app: &App, view: ImportView) -> Self {
         let import = app.imports.find(view.id);
         let ended =
             import.as_ref().and_then(|import| import.ended.lock().unwrap_or_else(PoisonError::into_inner).clone());
@@ -230,6 +231,13 @@ impl Document {
             Some(Err(error)) => Self { progress: None, summary: None, error: Some(error), view },
         }
     }
+}
+
+/// Whether this process has a file of rejected rows of an import that has ended.
+pub(crate) fn has_rejects(app: &App, id: i64) -> bool {
+    app.imports.find(id).is_some_and(|import| {
+        import.ended.lock().unwrap_or_else(PoisonError::into_inner).is_some() && import.rejects.exists()
+    })
 }
 
 /// How far an import of another process is, as that process noted.

@@ -50,7 +50,7 @@ pub struct OrderFilter {
 }
 
 /// Orders are looked through in parts of so many ids.
-const PART_IDS: i64 = 250_000;
+const PART_IDS: i64 = 50_000;
 
 /// After this time, a search for orders gives what it has.
 const SEARCH_TIME: Duration = Duration::from_millis(400);
