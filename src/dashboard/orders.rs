@@ -18,7 +18,7 @@ use super::{
     address::{Address, day_bounds, number, typed},
     login::{read_form, see_other},
     page::{Nav, page},
-    visitor::{Actor, Visitor},
+    visitor::{Acting, Visitor},
 };
 use crate::{
     actions::{Deed, Effect, Recorder},
@@ -326,7 +326,7 @@ pub(super) struct RefundForm {
 /// Asks for a refund, as `POST /v1/refunds` does.
 pub(super) async fn refund(
     State(app): State<App>,
-    Actor(visitor): Actor,
+    Acting(visitor): Acting,
     Path(code): Path<String>,
     headers: HeaderMap,
     body: Body,

@@ -71,6 +71,8 @@ pub(super) async fn list(
         check => address().with("check", Some(1)).text(),
         drift => Serde(drift),
         drift_shown_max => DRIFT_SHOWN_MAX,
+        // As the last look of the monitor found it; it looks once a minute.
+        drifted => app.monitor.latest().drift,
     };
     page(&app, &visitor, Nav::Stock, "stock.html", "Stock", context)
 }
