@@ -145,7 +145,8 @@ async fn everything_documented_is_served_as_documented_and_promtool_accepts_it()
     import(&program, "500").await;
     at_rest(&program, &api).await;
     let documented = documented::families();
-    let looked = async || Scrape::of(&api).await.get("orderstream_relay_behind_events") == Some(0.0);
+    let events = count(&program, "SELECT last_seq FROM event_counter").await;
+    let looked = async || Scrape::of(&api).await.get("orderstream_relay_cursor") == Some(events);
     eventually("it has looked", looked).await;
     let judged = async || Scrape::of(&api).await.count("orderstream_alert_firing") > 0;
     eventually("alerts are evaluated", judged).await;
