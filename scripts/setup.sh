@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing to build, run and test: a C compiler, redis-server, PostgreSQL's server programs, and for the
-# tests Python, Node.js, openssl, curl, Prometheus, Alertmanager and Chromium. Says what it does and asks for nothing. The
-# servers are not started: the program and the tests start private ones where they need them.
+# tests Python, Node.js, openssl, curl, tmux, Prometheus, Alertmanager and Chromium. Says what it does and asks for nothing.
+# The servers are not started: the program and the tests start private ones where they need them.
 set -euo pipefail
 
 missing=()
@@ -16,6 +16,7 @@ fi
 command -v node >/dev/null || missing+=(nodejs)
 command -v openssl >/dev/null || missing+=(openssl)
 command -v curl >/dev/null || missing+=(curl)
+command -v tmux >/dev/null || missing+=(tmux)
 { command -v prometheus && command -v promtool; } >/dev/null || missing+=(prometheus)
 command -v amtool >/dev/null || missing+=(prometheus-alertmanager)
 # The dashboard is tried in a real browser.
@@ -25,7 +26,7 @@ command -v chromium >/dev/null || missing+=(chromium fonts-dejavu-core)
 by_hand() {
     echo "error: $1" >&2
     echo "Install these and run the same command again: ${missing[*]}" >&2
-    echo "(programs needed: cc, redis-server, PostgreSQL 15 or later with initdb, pg_ctl and postgres, python3 with venv, node, openssl, curl, prometheus, promtool, amtool, chromium)" >&2
+    echo "(programs needed: cc, redis-server, PostgreSQL 15 or later with initdb, pg_ctl and postgres, python3 with venv, node, openssl, curl, tmux, prometheus, promtool, amtool, chromium)" >&2
     exit 1
 }
 

@@ -10,6 +10,7 @@ pub mod operate;
 pub mod payment;
 pub mod refund;
 mod span;
+pub mod top;
 
 use std::path::PathBuf;
 
@@ -91,10 +92,14 @@ pub enum Command {
     Kpi(KpiArgs),
     /// Show the best customers or products
     Leaderboard(LeaderboardArgs),
+    /// Show what is on hand of products, what open orders hold, and what is free
+    Stock(StockArgs),
     /// Show streams, consumer groups, lag and consumers
     Status,
     /// Show the built-in alerts: what fires, since when, and when it would
     Alerts(alerts::AlertsArgs),
+    /// Watch the pipeline on the terminal: stages, lag, dead letters; pause, resume and replay from there
+    Top(top::TopArgs),
     /// Pause stages, or show what is paused
     Pause(operate::PauseArgs),
     /// Let paused stages go on
@@ -415,6 +420,25 @@ pub enum Who {
     Products,
 }
 
+/// `orderstream stock`
+#[derive(Debug, Args)]
+pub struct StockArgs {
+    /// Only this product id, this article number, or names with this in them
+    pub search: Option<String>,
+    /// Only products with at most so many free pieces, those with the fewest first
+    #[arg(long, value_name = "PIECES", value_parser = clap::value_parser!(i64).range(0..))]
+    pub low: Option<i64>,
+    /// Only products whose reserved pieces are not those of open orders
+    #[arg(long, conflicts_with_all = ["search", "low", "after"])]
+    pub drift: bool,
+    /// Most products to show
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
+    /// Go on after the last one of the page before: its id, or with --low its free pieces and its id, as in 3:17
+    #[arg(long, value_name = "PLACE", value_parser = parse_place)]
+    pub after: Option<(i64, i64)>,
+}
+
 /// `orderstream seed`
 #[derive(Debug, Args)]
 pub struct SeedArgs {
@@ -479,6 +503,13 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
     };
     let number: u64 = digits.parse().map_err(|_| format!("{text:?} is not a size such as 64M or 2G"))?;
     number.checked_mul(unit).filter(|bytes| *bytes >= 1 << 20).ok_or_else(|| "at least 1M is needed".to_owned())
+}
+
+/// A place in a list of products: free pieces and id, or an id alone.
+pub(crate) fn parse_place(text: &str) -> Result<(i64, i64), String> {
+    let (available, id) = text.split_once(':').unwrap_or(("0", text));
+    let place = available.parse().ok().zip(id.parse().ok());
+    place.ok_or_else(|| format!("{text:?} is no place such as 17 or 3:17"))
 }
 
 /// A day or an instant.

@@ -32,8 +32,8 @@ pub struct Progress {
     started: Instant,
     printed: Instant,
     length: Option<u64>,
-    /// Somebody who looks from elsewhere.
-    watched: Option<Arc<Mutex<Standing>>>,
+    /// For whoever looks from elsewhere.
+    standing: Arc<Mutex<Standing>>,
 }
 
 impl Progress {
@@ -48,21 +48,24 @@ impl Progress {
             started: now,
             printed: now,
             length: None,
-            watched: None,
+            standing: Arc::default(),
         }
     }
 
     /// Progress that is looked at from elsewhere, and not shown.
     pub fn watched(by: Arc<Mutex<Standing>>) -> Self {
         let mut progress = Self::new(true);
-        progress.watched = Some(by);
+        progress.standing = by;
         progress
     }
 
+    /// Where the work stands, now and later.
+    pub fn standing(&self) -> Arc<Mutex<Standing>> {
+        Arc::clone(&self.standing)
+    }
+
     fn note_standing(&self, note: impl FnOnce(&mut Standing)) {
-        if let Some(watched) = &self.watched {
-            note(&mut watched.lock().unwrap_or_else(PoisonError::into_inner));
-        }
+        note(&mut self.standing.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Begins a phase of `length` units, where that is known.

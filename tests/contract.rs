@@ -160,7 +160,11 @@ async fn an_order_ends_as_the_crc_of_its_code_predicts_and_everybody_can_read_wh
         }
     }
     let figures = [("completed", board.completed), ("failed", board.failed), ("revenue_cents", board.revenue_cents)];
-    assert_eq!(kpi, figures.map(|(name, value)| (name.to_owned(), value)).into());
+    let mut figures: BTreeMap<String, i64> = figures.map(|(name, value)| (name.to_owned(), value)).into();
+    for reason in ends.values().filter_map(|(_, reason)| reason.as_ref()) {
+        *figures.entry(format!("failed_{reason}")).or_default() += 1;
+    }
+    assert_eq!(kpi, figures);
     assert_eq!(customers, board.customers, "the leaderboards of the days sum up to that of all time");
     assert_eq!(scores(&foreign, "{board}:leaderboard:customers").await, board.customers);
     assert_eq!(scores(&foreign, "{board}:leaderboard:products").await, board.products);

@@ -145,14 +145,17 @@ async fn everything_documented_is_served_as_documented_and_promtool_accepts_it()
     import(&program, "500").await;
     at_rest(&program, &api).await;
     let documented = documented::families();
-    let looked = async || Scrape::of(&api).await.get("orderstream_relay_behind_events") == Some(0.0);
+    let events = count(&program, "SELECT last_seq FROM event_counter").await;
+    let looked = async || Scrape::of(&api).await.get("orderstream_relay_cursor") == Some(events);
     eventually("it has looked", looked).await;
+    let judged = async || Scrape::of(&api).await.count("orderstream_alert_firing") > 0;
+    eventually("alerts are evaluated", judged).await;
+    let compared = async || Scrape::of(&api).await.get("orderstream_stock_drift_products") == Some(0.0);
+    eventually("the stock was looked at", compared).await;
     let scrape = Scrape::of(&api).await;
     let served = scrape.families();
     for (name, shape) in &documented {
-        // Some things are looked at rarely.
-        let is_late = ["orderstream_stock_drift_products", "orderstream_alert_firing"].contains(&name.as_str());
-        assert!(served.get(name) == Some(shape) || is_late, "{name}: {shape:?} but {:?}", served.get(name));
+        assert_eq!(served.get(name), Some(shape), "{name}");
     }
     let unknown: Vec<_> = served.keys().filter(|name| !documented.contains_key(*name)).collect();
     assert!(unknown.is_empty(), "not documented: {unknown:?}");

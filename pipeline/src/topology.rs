@@ -7,6 +7,8 @@ use std::{fmt, str::FromStr};
 
 use chrono::NaiveDate;
 
+use crate::domain::FailureReason;
+
 /// A stage. Its name is also its consumer group, its label and its log field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StageName {
@@ -132,6 +134,11 @@ impl Keyspace {
         self.board("cursor:event")
     }
 
+    /// How the board is laid out, and up to which event it is laid out so throughout: `orderstream:{board}:layout`.
+    pub fn layout(&self) -> String {
+        self.board("layout")
+    }
+
     /// The figures of one UTC day: `orderstream:{board}:kpi:2026-11-22`.
     pub fn kpi(&self, day: NaiveDate) -> String {
         self.board(&format!("kpi:{day}"))
@@ -176,6 +183,18 @@ impl Keyspace {
 
     fn board(&self, key: &str) -> String {
         format!("{}:{{board}}:{key}", self.namespace)
+    }
+}
+
+/// The field of a day's figures that counts the orders which failed for this reason.
+pub const fn failed_field(reason: FailureReason) -> &'static str {
+    match reason {
+        FailureReason::UnknownCustomer => "failed_unknown_customer",
+        FailureReason::UnknownProduct => "failed_unknown_product",
+        FailureReason::OutOfStock => "failed_out_of_stock",
+        FailureReason::PaymentDeclined => "failed_payment_declined",
+        FailureReason::PaymentExpired => "failed_payment_expired",
+        FailureReason::Abandoned => "failed_abandoned",
     }
 }
 
@@ -233,5 +252,17 @@ impl fmt::Display for HistoryStep {
             Self::FiveSeconds => "5s",
             Self::Minute => "1m",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fields_of_failed_orders_are_named_after_the_reasons() {
+        for reason in FailureReason::ALL {
+            assert_eq!(failed_field(*reason), format!("failed_{reason}"));
+        }
     }
 }

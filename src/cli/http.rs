@@ -69,7 +69,7 @@ pub struct HttpArgs {
 /// Most characters of the name of an environment.
 const ENVIRONMENT_CHARS_MAX: usize = 32;
 
-fn parse_environment(name: &str) -> Result<String, String> {
+pub(super) fn parse_environment(name: &str) -> Result<String, String> {
     match name.chars().count() {
         0..=ENVIRONMENT_CHARS_MAX => Ok(name.to_owned()),
         _ => Err(format!("at most {ENVIRONMENT_CHARS_MAX} characters")),

@@ -72,7 +72,7 @@ pub struct ClaimArgs {
 /// `orderstream actions`
 #[derive(Debug, Args)]
 pub struct ActionsArgs {
-    /// Only this: pause, resume, claim, replay, edit_and_replay, discard
+    /// Only this: pause, resume, claim, replay, edit_and_replay, discard, refund
     #[arg(long)]
     pub verb: Option<ActionVerb>,
     /// Only by this way: cli, http, dashboard, top

@@ -1,9 +1,11 @@
 //! `orderstream kpi` and `leaderboard`: what the relay keeps in Redis.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use chrono::{NaiveDate, Utc};
 use pipeline::{
-    domain::Cents,
+    domain::{Cents, FailureReason},
     relay::Board,
     store::DayFigures,
     streams::{self, Connection, Redis},
@@ -25,20 +27,22 @@ pub(crate) const DAYS_MAX: i64 = 3_660;
 /// The figures of a range of days.
 #[derive(Serialize)]
 pub(crate) struct Kpis {
-    from: NaiveDate,
-    to: NaiveDate,
-    orders: i64,
-    completed: i64,
-    failed: i64,
-    revenue: Cents,
-    refunds: Cents,
-    net_revenue: Cents,
+    pub(crate) from: NaiveDate,
+    pub(crate) to: NaiveDate,
+    pub(crate) orders: i64,
+    pub(crate) completed: i64,
+    pub(crate) failed: i64,
+    /// Those by the reason; every reason is there.
+    pub(crate) failed_by: BTreeMap<FailureReason, i64>,
+    pub(crate) revenue: Cents,
+    pub(crate) refunds: Cents,
+    pub(crate) net_revenue: Cents,
     /// Revenue per completed order; null without any.
-    average_order_value: Option<Cents>,
+    pub(crate) average_order_value: Option<Cents>,
 }
 
 impl Kpis {
-    fn new(from: NaiveDate, to: NaiveDate, figures: &DayFigures) -> Self {
+    pub(crate) fn new(from: NaiveDate, to: NaiveDate, figures: &DayFigures) -> Self {
         let completed = figures.completed;
         Self {
             from,
@@ -46,6 +50,10 @@ impl Kpis {
             orders: completed + figures.failed,
             completed,
             failed: figures.failed,
+            failed_by: FailureReason::ALL
+                .iter()
+                .map(|reason| (*reason, figures.failed_by.get(reason).copied().unwrap_or(0)))
+                .collect(),
             revenue: Cents::new(figures.revenue_cents),
             refunds: Cents::new(figures.refunded_cents),
             net_revenue: Cents::new(figures.revenue_cents - figures.refunded_cents),
@@ -67,13 +75,10 @@ pub(crate) async fn read_kpis(
     to: NaiveDate,
 ) -> Result<Kpis, streams::Error> {
     let board = Board::new(redis.keys().clone());
+    let days: Vec<NaiveDate> = from.iter_days().take_while(|day| *day <= to).collect();
     let mut sum = DayFigures::default();
-    for day in from.iter_days().take_while(|day| *day <= to) {
-        let figures = board.day(connection, day).await?;
-        sum.completed += figures.completed;
-        sum.failed += figures.failed;
-        sum.revenue_cents += figures.revenue_cents;
-        sum.refunded_cents += figures.refunded_cents;
+    for figures in board.days(connection, &days).await? {
+        sum.add(&figures);
     }
     Ok(Kpis::new(from, to, &sum))
 }
@@ -110,6 +115,13 @@ pub(super) async fn kpi(backends: &Backends, args: &KpiArgs, globals: &Globals) 
             average,
         ]],
     )?;
+    let mut failed: Vec<(FailureReason, i64)> = kpis.failed_by.into_iter().filter(|(_, orders)| *orders > 0).collect();
+    failed.sort_by_key(|(_, orders)| -orders);
+    if !failed.is_empty() {
+        output::text_line("")?;
+        let row = |(reason, orders): (FailureReason, i64)| vec![reason.to_string(), thousands(orders)];
+        output::table(&["FAILED FOR", "ORDERS"], &[1], failed.into_iter().map(row).collect())?;
+    }
     Ok(Exit::Done)
 }
 

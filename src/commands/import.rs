@@ -5,8 +5,9 @@ mod refunds;
 pub(crate) mod summary;
 
 use std::{
+    convert::Infallible,
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -26,13 +27,16 @@ use crate::{
     metrics::ProcessMetrics,
     output,
     patience::{ServerError, patiently},
-    progress::Progress,
+    progress::{Progress, Standing},
 };
 use reading::File;
 use summary::{Outcome, Summary};
 
 /// A consumer that asked for work this recently is at work.
 const AT_WORK_MS: u64 = 5_000;
+
+/// How often an import writes down how far it is.
+const NOTE_EVERY: Duration = Duration::from_secs(2);
 
 /// How long an import that did not come to its end may take to write that down.
 const LAST_NOTE_MAX: Duration = Duration::from_secs(2);
@@ -207,15 +211,37 @@ impl Session {
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
         summary.import_id = Some(import_id);
-        let result = match file.kind {
-            ImportKind::Orders => self.import_as(import_id, file, args, summary, progress, shutdown).await,
-            ImportKind::Refunds => self.import_refunds(import_id, file, args, summary, progress, shutdown).await,
+        let noting = self.note_progress(import_id, progress.standing());
+        let work = async {
+            match file.kind {
+                ImportKind::Orders => self.import_as(import_id, file, args, summary, progress, shutdown).await,
+                ImportKind::Refunds => self.import_refunds(import_id, file, args, summary, progress, shutdown).await,
+            }
+        };
+        let result = tokio::select! {
+            result = work => result,
+            never = noting => match never {},
         };
         if result.is_err() {
             summary.outcome = Outcome::Failed;
         }
         self.note_end(import_id, summary, progress, shutdown).await;
         result
+    }
+
+    /// Writes down every few seconds how far the import is, for whoever watches from another process.
+    async fn note_progress(&self, import_id: i64, standing: Arc<Mutex<Standing>>) -> Infallible {
+        let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        loop {
+            tokio::time::sleep(NOTE_EVERY).await;
+            let Standing { position, length, .. } = standing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let noted =
+                store::note_import_progress(&self.store.pool(), import_id, count(position), length.map(count)).await;
+            if let Err(error) = noted {
+                // The next one will do; the import itself says that Postgres is away.
+                tracing::debug!(%error, "the progress of the import is not noted");
+            }
+        }
     }
 
     /// Asks Postgres, through outages; `None` when the signal came first.

@@ -20,7 +20,9 @@ mod refund;
 mod run;
 mod serve;
 pub(crate) mod status;
+pub(crate) mod stock;
 mod token;
+mod top;
 
 use std::{
     io,
@@ -44,6 +46,8 @@ use crate::{
 /// Whatever made the command fail; [`crate::exit::report`] turns it into a message and an exit code.
 pub fn run(cli: Cli) -> anyhow::Result<Exit> {
     let level = match cli.command {
+        // A line across the screen would stay there.
+        Command::Top(_) if !cli.globals.json && io::IsTerminal::is_terminal(&io::stderr()) => telemetry::SILENT,
         Command::Run(_) | Command::Dev(_) | Command::Serve(_) | Command::Gateway(_) if !cli.globals.quiet => "info",
         _ => "warn",
     };
@@ -82,8 +86,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Refunds(args) => refund::list(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Kpi(args) => figures::kpi(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Leaderboard(args) => figures::leaderboard(&Backends::open(&globals).await?, &args, &globals).await,
+        Command::Stock(args) => stock::run(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Status => status::run(&Backends::open(&globals).await?, &globals).await,
         Command::Alerts(args) => alerts::run(&Backends::open(&globals).await?, &args, &globals).await,
+        Command::Top(args) => top::run(&Backends::open(&globals).await?, args, &globals).await,
         Command::Pause(args) => pause::pause(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Resume(args) => pause::resume(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Claim(args) => pause::claim(&Backends::open(&globals).await?, &args, &globals).await,

@@ -71,8 +71,8 @@ pub(super) async fn show(backends: &Backends, code: &str, globals: &Globals) -> 
 #[derive(Serialize)]
 pub(crate) struct Document {
     #[serde(flatten)]
-    detail: OrderDetail,
-    timeline: Vec<Moment>,
+    pub(crate) detail: OrderDetail,
+    pub(crate) timeline: Vec<Moment>,
 }
 
 /// Tells the story of an order.
@@ -83,53 +83,65 @@ pub(crate) fn document(detail: OrderDetail) -> Document {
 
 /// Something that happened to the order.
 #[derive(Serialize)]
-struct Moment {
+pub(crate) struct Moment {
     at: DateTime<Utc>,
+    /// Where it happened: `stream`, a stage, `callback`, `notification`, or `event`.
+    stage: &'static str,
     what: String,
 }
 
 fn timeline(detail: &OrderDetail) -> Vec<Moment> {
     let order = &detail.order;
-    let moment = |at, what| Moment { at, what };
-    let mut moments = vec![moment(detail.received_at, "received from the stream".to_owned())];
+    let moment = |at, stage, what| Moment { at, stage, what };
+    let mut moments = vec![moment(detail.received_at, "stream", "received from the stream".to_owned())];
     // A failed reservation has its event at the same instant; only a held one is a moment of its own.
-    if !detail.payments.is_empty() || order.failure_reason.is_none() {
-        moments.push(moment(order.created_at, "stock reserved".to_owned()));
+    if detail.was_reserved() {
+        moments.push(moment(order.created_at, "reservation", "stock reserved".to_owned()));
     }
     for payment in &detail.payments {
         let of = format!("payment {} of {} by {}", payment.attempt, money(payment.amount), payment.gateway);
         match payment.answered_at {
             Some(answered) => {
-                moments.push(moment(payment.created_at, format!("{of} asked for")));
+                moments.push(moment(payment.created_at, "payment", format!("{of} asked for")));
                 let what = match payment.status.as_str() {
                     "late" => format!("{of} came late: it goes back"),
                     status => format!("{of} {status}"),
                 };
-                moments.push(moment(answered, what));
+                moments.push(moment(answered, "payment", what));
             }
-            None => moments.push(moment(payment.created_at, format!("{of} {}", payment.status))),
+            None => moments.push(moment(payment.created_at, "payment", format!("{of} {}", payment.status))),
         }
     }
     for refund in &detail.refunds {
         let amount = refund.amount.map_or_else(|| "the rest".to_owned(), money);
         let of = format!("refund {} of {amount}", refund.key);
         let reason = refund.reason.as_deref().unwrap_or("no reason given");
-        moments.push(moment(refund.created_at, format!("{of} asked for ({reason})")));
+        moments.push(moment(refund.created_at, "refund", format!("{of} asked for ({reason})")));
         if let Some(settled) = refund.settled_at {
             let why = refund.refusal.as_ref().map(|refusal| format!(": {refusal}")).unwrap_or_default();
             let stock = if refund.restocked { ", stock returned" } else { "" };
-            moments.push(moment(settled, format!("{of} {}{why}{stock}", refund.status)));
+            moments.push(moment(settled, "refund", format!("{of} {}{why}{stock}", refund.status)));
         }
     }
     moments.extend(detail.callbacks.iter().map(|callback| {
-        moment(callback.received_at, format!("the provider told {}: {}", callback.kind, callback.outcome))
+        let what = format!("the provider told {}: {}", callback.kind, callback.outcome);
+        moment(callback.received_at, "callback", what)
     }));
     moments.extend(detail.events.iter().map(|event| {
         let reason = match (&order.failure_reason, event.kind.as_str()) {
             (Some(reason), "failed") => format!(": {reason}"),
             _ => String::new(),
         };
-        moment(event.at, format!("{}{reason} (event {})", event.kind, event.seq))
+        moment(event.at, "event", format!("{}{reason} (event {})", event.kind, event.seq))
+    }));
+    moments.extend(detail.notifications.iter().map(|notification| {
+        let of = format!("{} of event {}", notification.channel, notification.seq);
+        let (at, what) = match (notification.sent_at, notification.last_error.as_deref()) {
+            (Some(sent), _) => (sent, format!("{of} sent")),
+            (None, Some(error)) => (notification.created_at, format!("{of} {}: {error}", notification.status)),
+            (None, None) => (notification.created_at, format!("{of} {}", notification.status)),
+        };
+        moment(at, "notification", what)
     }));
     moments.sort_by_key(|moment| moment.at);
     moments
@@ -137,7 +149,13 @@ fn timeline(detail: &OrderDetail) -> Vec<Moment> {
 
 pub(super) async fn list(backends: &Backends, args: &OrdersArgs, globals: &Globals) -> Result<Exit> {
     let store = backends.store(WorkerSettings::Report, 1)?;
-    let filter = OrderFilter { status: args.state, reason: args.reason, since: args.since, before_id: args.after };
+    let filter = OrderFilter {
+        status: args.state,
+        reason: args.reason,
+        since: args.since,
+        before_id: args.after,
+        ..OrderFilter::default()
+    };
     let orders = store::list_orders(&store.pool(), filter, i64::from(args.limit)).await?;
     let next = (orders.len() == args.limit as usize).then(|| orders.last().map(|order| order.id)).flatten();
     if globals.json {

@@ -35,6 +35,16 @@ impl Pauses {
     /// Over connections of its own. While Postgres is away, what Redis has seen of the installation must do: Postgres
     /// may be what somebody pauses for.
     async fn open(backends: &Backends, store: &Store) -> Result<Self> {
+        let (pauses, warning) = Self::open_quietly(backends, store).await?;
+        if let Some(warning) = warning {
+            eprintln!("warning: {warning}");
+        }
+        Ok(pauses)
+    }
+
+    /// The same, for those who tell warnings themselves.
+    pub(crate) async fn open_quietly(backends: &Backends, store: &Store) -> Result<(Self, Option<String>)> {
+        let mut warning = None;
         let redis = backends.redis()?;
         let mut connection = redis.connect().await?;
         let partitions = match tokio::time::timeout(PARTITIONS_MAX, store.partitions()).await {
@@ -42,11 +52,11 @@ impl Pauses {
             Ok(Err(error)) if !error.is_transient() && !error.is_unreachable() => return Err(error.into()),
             Ok(Err(_)) | Err(_) => {
                 let seen = redis.partitions_seen(&mut connection).await?;
-                eprintln!("warning: Postgres is away; Redis has streams of {seen} partition(s)");
+                warning = Some(format!("Postgres is away; Redis has streams of {seen} partition(s)"));
                 seen
             }
         };
-        Ok(Self { partitions, connection, redis })
+        Ok((Self { partitions, connection, redis }, warning))
     }
 
     /// What is paused.

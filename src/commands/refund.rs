@@ -90,7 +90,7 @@ fn tell(refund: &RefundView) -> Result<()> {
 
 pub(super) async fn list(backends: &Backends, args: &RefundsArgs, globals: &Globals) -> Result<Exit> {
     let store = backends.store(WorkerSettings::Report, 1)?;
-    let filter = RefundFilter { order_code: args.order.as_deref(), status: args.status };
+    let filter = RefundFilter { order_code: args.order.as_deref(), status: args.status, after: None };
     let refunds = store::list_refunds(&store.pool(), filter, i64::from(args.limit)).await?;
     if globals.json {
         #[derive(Serialize)]

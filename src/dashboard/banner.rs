@@ -57,6 +57,7 @@ pub(super) fn sentence(action: &Action) -> String {
         ActionVerb::Replay => format!("Replayed {} ({})", many("letter"), action.target),
         ActionVerb::EditAndReplay => format!("Replayed {} with another body", action.target),
         ActionVerb::Discard => format!("Discarded {} ({})", many("letter"), action.target),
+        ActionVerb::Refund => format!("Asked for a refund of {}", action.target),
     };
     let others: Vec<String> = [("refused", "refused"), ("already", "replayed before"), ("gone", "gone meanwhile")]
         .iter()

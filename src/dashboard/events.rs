@@ -92,25 +92,23 @@ impl Watcher {
             let first = self.looks.borrow_and_update().clone();
             return Some(Bytes::from([b"retry: 3000\n\n", first.frame.as_ref()].concat()));
         }
-        loop {
-            let due = self.sent.map_or(Duration::ZERO, |sent| (self.every - SLACK).saturating_sub(sent.elapsed()));
-            let look = async {
-                tokio::time::sleep(due).await;
-                self.looks.changed().await
-            };
-            tokio::select! {
-                () = self.app.shutdown.begun() => return None,
-                changed = look => {
-                    changed.ok()?;
-                    self.sent = Some(Instant::now());
-                    return Some(self.looks.borrow_and_update().frame.clone());
-                }
-                () = tokio::time::sleep(HEARTBEAT.saturating_sub(self.beat.elapsed())) => {
-                    self.beat = Instant::now();
-                    // A token that was revoked since shows nothing more.
-                    self.app.access.caller(&self.app.store, &self.headers).await.ok()?;
-                    return Some(Bytes::from_static(b": here\n\n"));
-                }
+        let due = self.sent.map_or(Duration::ZERO, |sent| (self.every - SLACK).saturating_sub(sent.elapsed()));
+        let look = async {
+            tokio::time::sleep(due).await;
+            self.looks.changed().await
+        };
+        tokio::select! {
+            () = self.app.shutdown.begun() => return None,
+            changed = look => {
+                changed.ok()?;
+                self.sent = Some(Instant::now());
+                return Some(self.looks.borrow_and_update().frame.clone());
+            }
+            () = tokio::time::sleep(HEARTBEAT.saturating_sub(self.beat.elapsed())) => {
+                self.beat = Instant::now();
+                // A token that was revoked since shows nothing more.
+                self.app.access.caller(&self.app.store, &self.headers).await.ok()?;
+                return Some(Bytes::from_static(b": here\n\n"));
             }
         }
     }

@@ -71,6 +71,14 @@ pub(super) fn utc(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
+/// The time of the day of an instant, to the millisecond.
+pub(super) fn clock(at: &str) -> String {
+    match DateTime::parse_from_rfc3339(at) {
+        Ok(at) => at.to_utc().format("%H:%M:%S%.3f").to_string(),
+        Err(_) => NOTHING.to_owned(),
+    }
+}
+
 /// An instant as an element: how long ago, with the instant itself in its title. Nothing is a dash.
 pub(super) fn time_element(at: &Value) -> Result<Value, Error> {
     let text = match at.as_str() {

@@ -14,6 +14,7 @@
 //! put it in again. Scripts never make text of numbers.
 
 mod actions;
+mod address;
 mod alerts;
 mod assets;
 mod banner;
@@ -21,12 +22,17 @@ mod dead;
 mod events;
 mod fields;
 mod format;
+mod imports;
+mod kpis;
 mod live;
 mod login;
 mod look;
+mod orders;
 mod overview;
 mod page;
+mod refunds;
 mod spark;
+mod stock;
 mod streams;
 mod templates;
 mod visitor;
@@ -94,5 +100,13 @@ pub(crate) fn routes() -> Router<App> {
         .route("/login", get(login::show).post(login::enter))
         .route("/logout", post(login::leave))
         .route("/assets/{name}", get(assets::show))
+        .route("/orders", get(orders::list))
+        .route("/orders/{code}", get(orders::show))
+        .route("/orders/{code}/refunds", post(orders::refund))
+        .route("/refunds", get(refunds::list))
+        .route("/stock", get(stock::list))
+        .route("/kpis", get(kpis::show))
+        .route("/imports", get(imports::list))
+        .route("/imports/{id}", get(imports::show))
         .route("/favicon.ico", get(assets::favicon))
 }

@@ -21,6 +21,13 @@ const FILES: &[(&str, &str)] = &[
     ("dead_letter.html", include_str!("templates/dead_letter.html")),
     ("dead_list.html", include_str!("templates/dead_list.html")),
     ("overview.html", include_str!("templates/overview.html")),
+    ("orders.html", include_str!("templates/orders.html")),
+    ("order.html", include_str!("templates/order.html")),
+    ("refunds.html", include_str!("templates/refunds.html")),
+    ("stock.html", include_str!("templates/stock.html")),
+    ("kpis.html", include_str!("templates/kpis.html")),
+    ("imports.html", include_str!("templates/imports.html")),
+    ("import.html", include_str!("templates/import.html")),
     ("streams.html", include_str!("templates/streams.html")),
     ("stream.html", include_str!("templates/stream.html")),
     ("workers.html", include_str!("templates/workers.html")),
@@ -59,6 +66,7 @@ impl Templates {
         environment.add_filter("bytes", format::bytes);
         environment.add_filter("percent", format::percent);
         environment.add_filter("time", format::time_element);
+        environment.add_filter("clock", format::clock);
         environment.add_filter("encoded", |text: &str| crate::http::query::encoded(text));
         environment.add_filter("inert", |text: &str| crate::output::inert(text.as_bytes(), true));
         for (name, source) in FILES {

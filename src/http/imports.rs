@@ -207,29 +207,48 @@ async fn begin(
 
 /// An import, with what this process knows of it.
 #[derive(Serialize)]
-struct Document {
+pub(crate) struct Document {
     #[serde(flatten)]
-    view: ImportView,
-    /// How far it is; null where another process runs it, and when it has ended.
-    progress: Option<Standing>,
+    pub(crate) view: ImportView,
+    /// How far it is; null when it has ended. Where another process runs it, as that noted a few seconds ago.
+    pub(crate) progress: Option<Standing>,
     /// The summary that the command prints, once it has ended; null where another process ran it.
-    summary: Option<serde_json::Value>,
+    pub(crate) summary: Option<serde_json::Value>,
     /// Why it failed.
-    error: Option<String>,
+    pub(crate) error: Option<String>,
 }
 
 impl Document {
-    fn new(app: &App, view: ImportView) -> Self {
+    /// What this process knows of an import.
+    pub(crate) fn new(app: &App, view: ImportView) -> Self {
         let import = app.imports.find(view.id);
         let ended =
             import.as_ref().and_then(|import| import.ended.lock().unwrap_or_else(PoisonError::into_inner).clone());
         let standing = || import.map(|import| import.standing.lock().unwrap_or_else(PoisonError::into_inner).clone());
         match ended {
-            None => Self { progress: standing(), summary: None, error: None, view },
+            None => Self { progress: standing().or_else(|| noted(&view)), summary: None, error: None, view },
             Some(Ok(summary)) => Self { progress: None, summary: Some(summary), error: None, view },
             Some(Err(error)) => Self { progress: None, summary: None, error: Some(error), view },
         }
     }
+}
+
+/// Whether this process has a file of rejected rows of an import that has ended.
+pub(crate) fn has_rejects(app: &App, id: i64) -> bool {
+    app.imports.find(id).is_some_and(|import| {
+        import.ended.lock().unwrap_or_else(PoisonError::into_inner).is_some() && import.rejects.exists()
+    })
+}
+
+/// How far an import of another process is, as that process noted.
+fn noted(view: &ImportView) -> Option<Standing> {
+    let phase = match view.status.as_str() {
+        "waiting" => "processing",
+        status => status,
+    };
+    let count = |number: i64| u64::try_from(number).unwrap_or_default();
+    let position = view.position.filter(|_| view.finished_at.is_none())?;
+    Some(Standing { phase: phase.to_owned(), position: count(position), length: view.length.map(count) })
 }
 
 fn unknown() -> Problem {

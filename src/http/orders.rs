@@ -380,6 +380,7 @@ pub(super) async fn list(
         reason: word("reason", params.reason.as_deref())?,
         since: instant("since", params.since.as_deref())?,
         before_id: params.after,
+        ..OrderFilter::default()
     };
     let orders = store::list_orders(&app.reports.pool(), filter, i64::from(limit)).await?;
     let last = orders.last().filter(|_| orders.len() == limit as usize).map(|order| order.id);

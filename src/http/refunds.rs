@@ -10,7 +10,7 @@ use axum::{
 use pipeline::{
     domain::{OrderCode, RefundKey, RefundRequest},
     message::{BODY_BYTES_MAX, decode_refund, encode_refund},
-    store,
+    store::{self, RefundView},
     topology::StageName,
 };
 use serde_json::{Value, json};
@@ -62,30 +62,62 @@ pub(super) async fn add(
 ) -> Result<Response, Problem> {
     body::demand_type(&headers, "application/json")?;
     let bytes = Incoming::new(&headers, body, BODY_BYTES_MAX as u64)?.whole().await?;
-    let work = ask(&app, &headers, &bytes);
+    let work = answer(&app, &headers, &bytes);
     idempotency::once(&app, caller, "POST /v1/refunds", &headers, &bytes, work).await
 }
 
-async fn ask(app: &App, headers: &HeaderMap, bytes: &[u8]) -> Result<Response, Problem> {
+async fn answer(app: &App, headers: &HeaderMap, bytes: &[u8]) -> Result<Response, Problem> {
+    let location = |key: &str| {
+        let link = format!("/v1/refunds/{}", encoded(key));
+        (HeaderValue::from_str(&link).expect("plain ASCII"), link)
+    };
+    match ask(app, headers, bytes).await? {
+        Asked::Known(known) => {
+            let (location, _) = location(&known.key);
+            Ok((StatusCode::OK, [(header::LOCATION, location)], Json(known)).into_response())
+        }
+        Asked::Published { key, order_code } => {
+            let (location, link) = location(&key);
+            let links = json!({ "refund": link, "order": format!("/v1/orders/{}", encoded(&order_code)) });
+            let accepted = json!({ "refund_key": key, "status": "accepted", "links": links });
+            Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(accepted)).into_response())
+        }
+    }
+}
+
+/// What became of a request for a refund.
+pub(crate) enum Asked {
+    /// It was asked for before, with the same content.
+    Known(Box<RefundView>),
+    /// It is on its way.
+    Published {
+        /// Its key.
+        key: String,
+        /// Of which order.
+        order_code: String,
+    },
+}
+
+/// Asks for a refund: of the request's body, as JSON.
+///
+/// # Errors
+/// When the body is no request, or its key is known with other content.
+pub(crate) async fn ask(app: &App, headers: &HeaderMap, bytes: &[u8]) -> Result<Asked, Problem> {
     let value = body::parse(bytes)?;
     let request = decode_refund(bytes).map_err(|error| faults(&value).problem(error.detail))?;
     let key = request.key.as_str();
-    let link = format!("/v1/refunds/{}", encoded(key));
-    let location = [(header::LOCATION, HeaderValue::from_str(&link).expect("plain ASCII"))];
     if let Some(known) = store::find_refund(&app.store.pool(), key).await? {
         if known.request_hash != request.content_hash() {
             return Err(Problem::new(Code::RefundConflict, format!("{key:?} was asked for with other content")));
         }
-        return Ok((StatusCode::OK, location, Json(known)).into_response());
+        return Ok(Asked::Known(Box::new(known)));
     }
     let messages = [fields(headers, encode_refund(&request))];
     // By the order's code: an order and its refunds go one way.
     let partition = app.partition_of(request.order_code.as_str());
     let mut connection = app.connection().await?;
     app.answered(app.redis.publish(&mut connection, partition, StageName::Refund, &messages).await).await?;
-    let links = json!({ "refund": link, "order": format!("/v1/orders/{}", encoded(request.order_code.as_str())) });
-    let accepted = json!({ "refund_key": key, "status": "accepted", "links": links });
-    Ok((StatusCode::ACCEPTED, location, Json(accepted)).into_response())
+    Ok(Asked::Published { key: key.to_owned(), order_code: request.order_code.to_string() })
 }
 
 /// Every field of a request that is at fault.

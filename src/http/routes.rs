@@ -14,7 +14,7 @@ use super::{
     App, access, actions, alerts, dead_letter_actions, dead_letters, figures, health, imports, metrics, openapi,
     orders, overview,
     problem::{Code, Problem},
-    refunds, streams, watch, webhooks,
+    refunds, stock, streams, watch, webhooks,
 };
 use crate::dashboard;
 
@@ -27,6 +27,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(refunds::show))
         .routes(routes!(figures::kpis))
         .routes(routes!(figures::leaderboard))
+        .routes(routes!(stock::list))
         .routes(routes!(imports::add, imports::list))
         .routes(routes!(imports::show))
         .routes(routes!(imports::rejects))

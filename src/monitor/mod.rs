@@ -62,6 +62,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long the one process that writes history may be silent before another does.
 const LEASE: Duration = Duration::from_secs(5);
 
+/// How often the stock is compared with the open orders.
+const CHECK_STOCK_EVERY: Duration = Duration::from_secs(60);
+
 /// A process that has said nothing for this long is not counted on: it reports once a second.
 const LIVE_SECONDS: f64 = 5.0;
 
@@ -93,6 +96,8 @@ struct Inner {
     options: MonitorOptions,
     snapshots: watch::Sender<Arc<Snapshot>>,
     leads: AtomicBool,
+    /// Products whose stock drifted, as it was found last; `None` where nobody could look.
+    drift: Mutex<Option<i64>>,
     /// Where this process serves HTTP, once it does.
     http: OnceLock<String>,
     /// Whom this process tells of alerts, once it may.
@@ -113,7 +118,7 @@ impl Monitor {
         work: Work,
         shutdown: &Shutdown,
     ) -> anyhow::Result<Self> {
-        let store = backends.store(WorkerSettings::Report, 2)?;
+        let store = backends.store(WorkerSettings::Page, 3)?;
         let monitor = Self(Arc::new(Inner {
             id: report::process_id(),
             redis: backends.redis()?,
@@ -122,12 +127,14 @@ impl Monitor {
             options,
             snapshots: watch::Sender::new(Arc::new(Snapshot::nothing_yet())),
             leads: AtomicBool::new(false),
+            drift: Mutex::default(),
             http: OnceLock::new(),
             alerting: OnceLock::new(),
             over: Shutdown::default(),
             reporter: Mutex::default(),
         }));
         tokio::spawn(monitor.clone().look_until(shutdown.clone()));
+        tokio::spawn(monitor.clone().check_stock_until(shutdown.clone()));
         if !work.is_nothing() {
             let reporter = tokio::spawn(monitor.clone().report_until(work, shutdown.clone()));
             *monitor.0.reporter.lock().unwrap_or_else(PoisonError::into_inner) = Some(reporter);
@@ -195,6 +202,22 @@ impl Monitor {
                 eyes.connection = None;
             }
             self.0.snapshots.send_replace(Arc::new(snapshot));
+        }
+    }
+
+    /// Looks once a minute whether the stock drifted: that reads all orders.
+    async fn check_stock_until(self, shutdown: Shutdown) {
+        loop {
+            if self.leads() || self.0.options.has_viewers {
+                let drift = sample::stock_drift(&self.0.store).await;
+                if let Err(error) = &drift {
+                    debug!(%error, "whether the stock drifted is not known");
+                }
+                *self.0.drift.lock().unwrap_or_else(PoisonError::into_inner) = drift.ok();
+            }
+            if !shutdown.sleep(CHECK_STOCK_EVERY).await {
+                return;
+            }
         }
     }
 
@@ -280,6 +303,7 @@ impl Monitor {
                 snapshot.postgres_away.or_else(|| Some(Away { since: Utc::now(), error }))
             }
         };
+        snapshot.drift = *self.0.drift.lock().unwrap_or_else(PoisonError::into_inner);
         // The cursor was read a moment before the counter, or after: a board is never ahead.
         let relay = &mut snapshot.relay;
         relay.behind = relay.last_event.map(|last| (last - relay.cursor.unwrap_or(0)).max(0));

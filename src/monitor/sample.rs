@@ -126,6 +126,14 @@ pub(super) async fn ask(store: &Store) -> Result<Truth, store::Error> {
     Ok(Truth { last_event, parked_orders })
 }
 
+/// How many products say that other pieces are held than those of open orders.
+///
+/// # Errors
+/// When Postgres cannot be reached, or takes too long.
+pub(super) async fn stock_drift(store: &Store) -> Result<i64, store::Error> {
+    store::stock_drift(&mut *store.pool().acquire().await?).await
+}
+
 /// An instant of Redis' clock.
 pub(super) fn instant(ms: u64) -> DateTime<Utc> {
     i64::try_from(ms).ok().and_then(DateTime::from_timestamp_millis).unwrap_or_default()

@@ -149,7 +149,7 @@ pub(super) fn today(sample: &Sample) -> Today {
         day: sample.day,
         completed: sample.figures.completed,
         failed: sample.figures.failed,
-        failed_by: std::collections::BTreeMap::new(),
+        failed_by: sample.figures.failed_by.iter().map(|(reason, orders)| (reason.to_string(), *orders)).collect(),
         revenue_cents: sample.figures.revenue_cents,
         refunded_cents: sample.figures.refunded_cents,
     }

@@ -29,9 +29,15 @@ async fn each_role_may_do_what_it_may_and_no_more() {
         }
         Answer::of(request).await
     };
-    for path in
-        ["/v1/orders", "/v1/kpis", "/v1/streams", "/v1/dead-letters", "/v1/imports", "/v1/leaderboards/products"]
-    {
+    for path in [
+        "/v1/orders",
+        "/v1/kpis",
+        "/v1/streams",
+        "/v1/dead-letters",
+        "/v1/imports",
+        "/v1/leaderboards/products",
+        "/v1/stock",
+    ] {
         let refused = ask(&Method::GET, path, None).await;
         refused.problem(401, "unauthenticated");
         assert!(refused.headers["www-authenticate"].starts_with("Bearer"));

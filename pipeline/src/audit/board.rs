@@ -9,7 +9,7 @@ use super::CheckResult;
 use crate::{
     relay::{BoardSnapshot, day_board_end},
     store::{self, Error},
-    topology::{Keyspace, Leaderboard},
+    topology::{Keyspace, Leaderboard, failed_field},
 };
 
 /// Hashes and sorted sets by the part of their key after the board's prefix; fields and members with their values.
@@ -64,13 +64,15 @@ async fn recompute(snapshot: &mut PgConnection, keys: &Keyspace, cursor: i64) ->
     let name = |key: String| key.strip_prefix(&prefix).unwrap_or(&key).to_owned();
     let mut tables = Tables::new();
     for (day, figures) in store::day_figures(snapshot, cursor).await? {
-        let table = [
+        let sums = [
             ("completed", figures.completed),
             ("failed", figures.failed),
             ("revenue_cents", figures.revenue_cents),
             ("refunded_cents", figures.refunded_cents),
         ];
-        tables.insert(name(keys.kpi(day)), table.map(|(field, value)| (field.to_owned(), value)).into());
+        let failed = figures.failed_by.into_iter().map(|(reason, orders)| (failed_field(reason), orders));
+        let table = sums.into_iter().chain(failed).map(|(field, value)| (field.to_owned(), value)).collect();
+        tables.insert(name(keys.kpi(day)), table);
     }
     let mut add = |board: Leaderboard, day: NaiveDate, member: i64, score: i64| {
         for day in [None, Some(day)] {

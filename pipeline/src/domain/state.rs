@@ -116,6 +116,8 @@ vocabulary! {
         EditAndReplay = "edit_and_replay",
         /// Dead letters are gone for good.
         Discard = "discard",
+        /// Asking for a refund on a page: the others are known by their keys.
+        Refund = "refund",
     }
 }
 

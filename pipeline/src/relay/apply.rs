@@ -8,11 +8,11 @@ use rustc_hash::FxHashMap;
 use serde::Serialize;
 
 use crate::{
-    domain::{Cents, EventKind},
+    domain::{Cents, EventKind, FailureReason},
     failpoint,
     store::{BoardEvent, PiecesSold},
     streams::Error,
-    topology::{Keyspace, Leaderboard},
+    topology::{Keyspace, Leaderboard, failed_field},
 };
 
 static APPLY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("apply.lua")));
@@ -65,6 +65,17 @@ pub(super) fn mark(event: &BoardEvent) -> String {
     format!("{} {} {}", event.kind, event.at.timestamp_micros(), event.order_code)
 }
 
+/// The layout of boards of this version. Another one, whatever its events, is built anew.
+///
+/// 1 had no counts of failed orders by reason, and wrote no layout.
+const LAYOUT: &str = "2";
+
+/// What a board at this event says of its layout. The event is part of it: a relay of an earlier version, which knows
+/// of no layout, moves the cursor away from it.
+pub(super) fn layout_at(seq: i64) -> String {
+    format!("{LAYOUT} {seq}")
+}
+
 /// What a run of events changes.
 pub(super) struct Change {
     from: i64,
@@ -92,6 +103,9 @@ impl Change {
             if let Some(field) = count {
                 *kpis.entry((event.day, field)).or_default() += 1;
             }
+            if let Some(reason) = failure(event) {
+                *kpis.entry((event.day, failed_field(reason))).or_default() += 1;
+            }
             if let (Some(field), Some(customer)) = (money, event.customer_id) {
                 *kpis.entry((event.day, field)).or_default() += event.amount_cents;
                 for day in [None, Some(event.day)] {
@@ -105,7 +119,7 @@ impl Change {
             }
         }
 
-        let mut index = KeyIndex::new(vec![keys.cursor(), keys.events(), keys.cursor_event()]);
+        let mut index = KeyIndex::new(vec![keys.cursor(), keys.events(), keys.cursor_event(), keys.layout()]);
         let hashes = kpis.into_iter().map(|((day, field), by)| (index.of(keys.kpi(day)), field, by)).collect();
         let mut expiries = BTreeMap::new();
         let sets = boards
@@ -137,7 +151,7 @@ impl Change {
     pub(super) async fn apply(&self, redis: &mut MultiplexedConnection) -> Result<bool, Error> {
         let mut command = redis::cmd("EVALSHA");
         command.arg(APPLY.get_hash()).arg(self.keys.len()).arg(&self.keys);
-        command.arg(self.from).arg(self.to).arg(&self.to_event).arg(EVENTS_KEPT);
+        command.arg(self.from).arg(self.to).arg(&self.to_event).arg(layout_at(self.to)).arg(EVENTS_KEPT);
         command.arg(self.bodies.len()).arg(self.hashes.len()).arg(self.sets.len()).arg(self.expiries.len());
         for body in &self.bodies {
             command.arg(body);
@@ -162,6 +176,12 @@ impl Change {
         failpoint::hit::<Error>("relay.script_run")?;
         Ok(applied)
     }
+}
+
+/// Why the order failed of whose failure an event tells.
+fn failure(event: &BoardEvent) -> Option<FailureReason> {
+    // The schema knows no other words.
+    (event.kind == EventKind::Failed).then(|| event.reason.as_deref()?.parse().ok()).flatten()
 }
 
 /// The end of a day's leaderboards, in Unix seconds.

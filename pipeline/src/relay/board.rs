@@ -6,9 +6,10 @@ use chrono::NaiveDate;
 use redis::aio::MultiplexedConnection;
 
 use crate::{
+    domain::FailureReason,
     store::DayFigures,
     streams::Error,
-    topology::{Keyspace, Leaderboard},
+    topology::{Keyspace, Leaderboard, failed_field},
 };
 
 /// How the names of hashes begin; all other tables are sorted sets.
@@ -50,19 +51,31 @@ impl Board {
         Ok(redis::cmd("GET").arg(self.keys.cursor_event()).query_async(redis).await?)
     }
 
+    /// What the board says of its layout.
+    pub(super) async fn layout(&self, redis: &mut MultiplexedConnection) -> Result<Option<String>, Error> {
+        Ok(redis::cmd("GET").arg(self.keys.layout()).query_async(redis).await?)
+    }
+
     /// The figures of one UTC day.
     ///
     /// # Errors
     /// When Redis cannot be reached.
     pub async fn day(&self, redis: &mut MultiplexedConnection, day: NaiveDate) -> Result<DayFigures, Error> {
-        let values: BTreeMap<String, i64> = redis::cmd("HGETALL").arg(self.keys.kpi(day)).query_async(redis).await?;
-        let value = |field: &str| values.get(field).copied().unwrap_or(0);
-        Ok(DayFigures {
-            completed: value("completed"),
-            failed: value("failed"),
-            revenue_cents: value("revenue_cents"),
-            refunded_cents: value("refunded_cents"),
-        })
+        Ok(figures(&redis::cmd("HGETALL").arg(self.keys.kpi(day)).query_async(redis).await?))
+    }
+
+    /// The figures of these UTC days, in their order, read at one moment.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn days(&self, redis: &mut MultiplexedConnection, days: &[NaiveDate]) -> Result<Vec<DayFigures>, Error> {
+        let mut pipeline = redis::pipe();
+        pipeline.atomic();
+        for day in days {
+            pipeline.cmd("HGETALL").arg(self.keys.kpi(*day));
+        }
+        let tables: Vec<BTreeMap<String, i64>> = pipeline.query_async(redis).await?;
+        Ok(tables.iter().map(figures).collect())
     }
 
     /// The first `top` of a leaderboard, best first: id and score.
@@ -181,6 +194,19 @@ impl Board {
             }
             cursor = next;
         }
+    }
+}
+
+/// The figures in the hash of a day; absent fields are 0.
+fn figures(values: &BTreeMap<String, i64>) -> DayFigures {
+    let value = |field: &str| values.get(field).copied().unwrap_or(0);
+    let failed = |reason: &FailureReason| (*reason, value(failed_field(*reason)));
+    DayFigures {
+        completed: value("completed"),
+        failed: value("failed"),
+        failed_by: FailureReason::ALL.iter().map(failed).filter(|(_, orders)| *orders != 0).collect(),
+        revenue_cents: value("revenue_cents"),
+        refunded_cents: value("refunded_cents"),
     }
 }
 

@@ -116,8 +116,8 @@ impl Relay {
         Ok(())
     }
 
-    /// Where to go on. A board without a cursor, ahead of Postgres, or at an event that is another in Postgres cannot
-    /// be trusted and is built anew.
+    /// Where to go on. A board without a cursor, of another layout, ahead of Postgres, or at an event that is another in
+    /// Postgres cannot be trusted and is built anew.
     async fn start(&self, postgres: &mut PgConnection, redis: &mut MultiplexedConnection) -> Result<i64, RelayError> {
         let board = Board::new(self.redis.keys().clone());
         let last = store::last_event_seq(postgres).await?;
@@ -125,6 +125,12 @@ impl Relay {
             Some(cursor) if cursor > last => format!("the board shows event {cursor}, but Postgres has only {last}"),
             Some(cursor) if !self.is_same_event(postgres, redis, cursor).await? => {
                 format!("the event {cursor} that the board shows is another one in Postgres")
+            }
+            // One that moved under another layout lacks figures that cannot be added any more.
+            Some(cursor) if board.layout(redis).await? != Some(apply::layout_at(cursor)) => {
+                warn!(cursor, "an earlier version wrote the board: building it anew");
+                board.clear(redis).await?;
+                return Ok(0);
             }
             Some(cursor) => return Ok(cursor),
             None => {

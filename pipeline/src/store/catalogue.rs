@@ -1,5 +1,6 @@
 //! Products and customers: loaded, never invented by an order.
 
+use rustc_hash::FxHashMap;
 use sqlx::PgPool;
 
 use super::Error;
@@ -81,6 +82,24 @@ pub async fn upsert_customers(pool: &PgPool, customers: &[Customer]) -> Result<(
     .execute(pool)
     .await?;
     Ok(())
+}
+
+/// The names of those of the customers that are in the catalogue.
+///
+/// # Errors
+/// As any statement.
+pub async fn customer_names(pool: &PgPool, ids: &[i64]) -> Result<FxHashMap<i64, String>, Error> {
+    let rows = sqlx::query!("SELECT id, name FROM customers WHERE id = ANY ($1)", ids).fetch_all(pool).await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.name)).collect())
+}
+
+/// The names of those of the products that are in the catalogue.
+///
+/// # Errors
+/// As any statement.
+pub async fn product_names(pool: &PgPool, ids: &[i64]) -> Result<FxHashMap<i64, String>, Error> {
+    let rows = sqlx::query!("SELECT id, name FROM products WHERE id = ANY ($1)", ids).fetch_all(pool).await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.name)).collect())
 }
 
 /// How the article numbers of made-up products start.

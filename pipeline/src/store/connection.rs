@@ -44,6 +44,8 @@ pub enum WorkerSettings {
     Worker,
     /// Reports and the audit: plans by statistics, no limit on time.
     Report,
+    /// Pages, for people who wait: plans by statistics, ten seconds at most.
+    Page,
 }
 
 impl WorkerSettings {
@@ -67,6 +69,14 @@ impl WorkerSettings {
                 ("idle_in_transaction_session_timeout", "30s"),
             ],
             Self::Report => &[("jit", "off"), ("idle_in_transaction_session_timeout", "10min")],
+            Self::Page => &[
+                ("jit", "off"),
+                // Filters that are not given must cost nothing: the plan of one request is none for the next.
+                ("plan_cache_mode", "force_custom_plan"),
+                ("statement_timeout", "10s"),
+                ("lock_timeout", "2s"),
+                ("idle_in_transaction_session_timeout", "30s"),
+            ],
         }
     }
 }

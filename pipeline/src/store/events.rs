@@ -1,11 +1,13 @@
 //! The gap-free record of what happened, and the figures that follow from it.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::PgConnection;
 
 use super::Error;
 use crate::{
-    domain::{Cents, EventKind, OrderId},
+    domain::{Cents, EventKind, FailureReason, OrderId},
     failpoint,
 };
 
@@ -193,16 +195,31 @@ pub async fn pieces_sold(connection: &mut PgConnection, up_to: i64) -> Result<Ve
 }
 
 /// The figures of one UTC day.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
 pub struct DayFigures {
     /// Orders of the day that completed.
     pub completed: i64,
     /// Orders of the day that failed.
     pub failed: i64,
+    /// Those by the reason; reasons that did not occur are absent.
+    pub failed_by: BTreeMap<FailureReason, i64>,
     /// Totals of the completed ones, in minor units.
     pub revenue_cents: i64,
     /// Given back of those, in minor units.
     pub refunded_cents: i64,
+}
+
+impl DayFigures {
+    /// Adds another day's figures to these.
+    pub fn add(&mut self, other: &Self) {
+        self.completed += other.completed;
+        self.failed += other.failed;
+        for (reason, orders) in &other.failed_by {
+            *self.failed_by.entry(*reason).or_default() += orders;
+        }
+        self.revenue_cents += other.revenue_cents;
+        self.refunded_cents += other.refunded_cents;
+    }
 }
 
 /// The figures of every day, recomputed from the events up to a number.
@@ -211,30 +228,30 @@ pub struct DayFigures {
 /// As any statement.
 pub async fn day_figures(connection: &mut PgConnection, up_to: i64) -> Result<Vec<(NaiveDate, DayFigures)>, Error> {
     let rows = sqlx::query!(
-        r#"SELECT (o.created_at AT TIME ZONE 'UTC')::date AS "day!",
+        r#"SELECT (o.created_at AT TIME ZONE 'UTC')::date AS "day!", o.failure_reason,
                   count(*) FILTER (WHERE e.kind = 'completed') AS "completed!",
                   count(*) FILTER (WHERE e.kind = 'failed') AS "failed!",
                   coalesce(sum(e.amount_cents) FILTER (WHERE e.kind = 'completed'), 0)::bigint AS "revenue_cents!",
                   coalesce(sum(e.amount_cents) FILTER (WHERE e.kind = 'refunded'), 0)::bigint AS "refunded_cents!"
            FROM events e JOIN orders o ON o.id = e.order_id
            WHERE e.seq <= $1
-           GROUP BY 1 ORDER BY 1"#,
+           GROUP BY 1, 2"#,
         up_to
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let figures = DayFigures {
-                completed: row.completed,
-                failed: row.failed,
-                revenue_cents: row.revenue_cents,
-                refunded_cents: row.refunded_cents,
-            };
-            (row.day, figures)
-        })
-        .collect())
+    let mut days: BTreeMap<NaiveDate, DayFigures> = BTreeMap::new();
+    for row in rows {
+        let reason: Option<FailureReason> = row.failure_reason.map(|word| word.parse()).transpose()?;
+        days.entry(row.day).or_default().add(&DayFigures {
+            completed: row.completed,
+            failed: row.failed,
+            failed_by: reason.filter(|_| row.failed > 0).map(|reason| (reason, row.failed)).into_iter().collect(),
+            revenue_cents: row.revenue_cents,
+            refunded_cents: row.refunded_cents,
+        });
+    }
+    Ok(days.into_iter().collect())
 }
 
 /// What a customer's orders of one day brought in.

@@ -31,6 +31,12 @@ pub struct ImportView {
     pub duplicate_orders: Option<i64>,
     /// Of those, known before with other content.
     pub conflicting_orders: Option<i64>,
+    /// How far it is within its status, as its importer noted last: bytes of the file while it is read, then orders.
+    pub position: Option<i64>,
+    /// Where the position ends.
+    pub length: Option<i64>,
+    /// When the importer last said anything.
+    pub noted_at: Option<DateTime<Utc>>,
     /// When it began.
     pub started_at: DateTime<Utc>,
     /// When it ended.
@@ -49,7 +55,7 @@ pub async fn list_imports(
 ) -> Result<Vec<ImportView>, Error> {
     let rows = sqlx::query!(
         "SELECT id, kind, file_name, sha256, status, rows, rejected, rejected_orders, orders, duplicates, conflicts,
-                started_at, finished_at
+                position, length, noted_at, started_at, finished_at
          FROM imports
          WHERE ($1::bigint IS NULL OR id = $1) AND id < coalesce($2, 9223372036854775807)
          ORDER BY id DESC LIMIT $3",
@@ -73,6 +79,9 @@ pub async fn list_imports(
             published_orders: row.orders,
             duplicate_orders: row.duplicates,
             conflicting_orders: row.conflicts,
+            position: row.position,
+            length: row.length,
+            noted_at: row.noted_at,
             started_at: row.started_at,
             finished_at: row.finished_at,
         })

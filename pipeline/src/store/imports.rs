@@ -67,7 +67,7 @@ pub async fn note_import_status(pool: &PgPool, id: i64, status: &str, outcome: &
     sqlx::query!(
         "UPDATE imports
          SET status = $2, sha256 = $3, rows = $4, rejected = $5, rejected_orders = $6, orders = $7, duplicates = $8,
-             conflicts = $9,
+             conflicts = $9, position = NULL, length = NULL, noted_at = now(),
              finished_at = CASE WHEN $2 IN ('done', 'published', 'interrupted', 'failed') THEN now() END
          WHERE id = $1",
         id,
@@ -79,6 +79,22 @@ pub async fn note_import_status(pool: &PgPool, id: i64, status: &str, outcome: &
         outcome.orders,
         outcome.duplicates,
         outcome.conflicts,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Writes down how far an import is within its status, and that its importer lives.
+///
+/// # Errors
+/// As any statement.
+pub async fn note_import_progress(pool: &PgPool, id: i64, position: i64, length: Option<i64>) -> Result<(), Error> {
+    sqlx::query!(
+        "UPDATE imports SET position = $2, length = $3, noted_at = now() WHERE id = $1 AND finished_at IS NULL",
+        id,
+        position,
+        length,
     )
     .execute(pool)
     .await?;

@@ -26,6 +26,7 @@ mod refunds;
 mod reservations;
 mod settlements;
 mod stock;
+mod stock_views;
 mod tokens;
 
 pub use actions::{Action, ActionFilter, NewAction, find_action, insert_action, list_actions};
@@ -35,7 +36,8 @@ pub use callbacks::{
     lock_waiting_callbacks,
 };
 pub use catalogue::{
-    Customer, Product, SEEDED_SKU_PREFIX, has_real_products, is_catalogue_empty, upsert_customers, upsert_products,
+    Customer, Product, SEEDED_SKU_PREFIX, customer_names, has_real_products, is_catalogue_empty, product_names,
+    upsert_customers, upsert_products,
 };
 pub use connection::{PoolState, Store, WorkerSettings, commit};
 pub use due::{
@@ -52,8 +54,8 @@ pub use idempotency::{
 };
 pub use import_views::{ImportView, list_imports};
 pub use imports::{
-    ImportKind, ImportOutcome, KnownOrder, RefundStanding, known_orders, note_import_status, refund_standings,
-    start_import,
+    ImportKind, ImportOutcome, KnownOrder, RefundStanding, known_orders, note_import_progress, note_import_status,
+    refund_standings, start_import,
 };
 pub use ledger::{LedgerPayment, LedgerRefund, LedgerSnapshot};
 pub use notifications::{
@@ -63,8 +65,8 @@ pub use notifications::{
     try_become_notifier,
 };
 pub use orders::{
-    EventRow, Latency, OrderDetail, OrderFilter, OrderLine, OrderSummary, PaymentRow, RefundRow, StateCount,
-    find_order, import_latency, list_orders, state_counts,
+    EventRow, FoundOrders, Latency, OrderDetail, OrderFilter, OrderLine, OrderSummary, PaymentRow, RefundRow,
+    StateCount, find_order, import_latency, list_orders, search_orders, state_counts,
 };
 pub use parked::{Abandonment, abandon_parked_order, foresee_abandonment, park_orders, parked_orders, unpark_orders};
 pub use payments::{
@@ -84,4 +86,5 @@ pub use refunds::{
 pub use reservations::{ExistingOrder, NewOrders, draw_order_ids, insert_orders, known_customers, orders_by_code};
 pub use settlements::{SettleableOrder, lock_orders_in_id_order, mark_settled, release_held_stock};
 pub use stock::{add_reserved, lock_products_in_id_order};
+pub use stock_views::{ProductStock, StockDrift, StockFilter, list_stock, list_stock_drift, stock_drift};
 pub use tokens::{ApiToken, UsedToken, has_tokens, insert_token, revoke_token, tokens, use_token};

@@ -339,6 +339,21 @@ pub async fn list_notifications(
     .await?)
 }
 
+/// The notifications of one order, in the sequence of its events.
+pub(super) async fn notifications_of(pool: &PgPool, order_id: i64) -> Result<Vec<NotificationRow>, Error> {
+    Ok(sqlx::query_as!(
+        NotificationRow,
+        "SELECT n.id, n.seq, o.code AS order_code, n.kind, n.channel, n.status, n.attempts, n.next_at, n.sent_at,
+                n.last_error, n.created_at
+         FROM notifications n JOIN orders o ON o.id = n.order_id
+         WHERE n.order_id = $1
+         ORDER BY n.seq, n.channel",
+        order_id,
+    )
+    .fetch_all(pool)
+    .await?)
+}
+
 /// Makes dead notifications pending again, due at once and with all their tries before them: those with these ids, or
 /// every one. Those that were, in the order of their ids.
 ///

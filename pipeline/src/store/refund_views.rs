@@ -73,6 +73,8 @@ pub struct RefundFilter<'a> {
     pub order_code: Option<&'a str>,
     /// Only those that stand here.
     pub status: Option<RefundStatus>,
+    /// Only those that stand after this one in the list: time and key of the last one of the page before.
+    pub after: Option<(DateTime<Utc>, &'a str)>,
 }
 
 /// Refunds, newest first.
@@ -85,9 +87,12 @@ pub async fn list_refunds(pool: &PgPool, filter: RefundFilter<'_>, limit: i64) -
                 restocked, automatic, created_at, settled_at, request_hash
          FROM refunds
          WHERE ($1::text IS NULL OR order_code = $1) AND ($2::text IS NULL OR status = $2)
-         ORDER BY created_at DESC, key LIMIT $3",
+           AND ($3::timestamptz IS NULL OR created_at < $3 OR (created_at = $3 AND key > $4))
+         ORDER BY created_at DESC, key LIMIT $5",
         filter.order_code,
         filter.status.map(RefundStatus::as_str),
+        filter.after.map(|(at, _)| at),
+        filter.after.map(|(_, key)| key),
         limit,
     )
     .map(|row| RefundView {

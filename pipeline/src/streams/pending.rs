@@ -19,6 +19,12 @@ const RELEASE_PAGE: usize = 500;
 /// How silent the holder of a free entry looks: longer than any worker waits before it takes over.
 const LONG_AGO_MS: &str = "86400000";
 
+/// Of one consumer: its name, entries made free, entries left.
+type Count = (Vec<u8>, u64, u64);
+
+/// A row of `XPENDING`: id, consumer, idle milliseconds, deliveries.
+type Row = (Value, Vec<u8>, u64, u64);
+
 /// An entry in somebody's hands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PendingEntry {
@@ -153,7 +159,7 @@ impl Release {
         command.arg(RELEASE.get_hash()).arg(1).arg(&self.stream).arg(self.stage.as_str());
         command.arg(self.consumer.as_deref().unwrap_or_default()).arg(self.idle.as_millis().to_string());
         command.arg(after.to_string()).arg(RELEASE_PAGE).arg(LONG_AGO_MS);
-        let mut reply: redis::RedisResult<(Value, Vec<CountsRow>)> = command.query_async(connection).await;
+        let mut reply: redis::RedisResult<(Value, Vec<Count>)> = command.query_async(connection).await;
         // A restarted Redis has forgotten its scripts.
         if matches!(&reply, Err(error) if error.code() == Some("NOSCRIPT")) {
             RELEASE.load_async(connection).await?;
@@ -173,14 +179,8 @@ impl Release {
     }
 }
 
-/// A consumer, how many of its entries are free now, and how many it keeps.
-type CountsRow = (Vec<u8>, u64, u64);
-
-/// An entry, who holds it, for how many milliseconds untouched, and how often it was delivered.
-type PendingRow = (Value, Vec<u8>, u64, u64);
-
 /// The rows of `XPENDING` with a range.
-fn pending_rows(reply: redis::RedisResult<Vec<PendingRow>>) -> Result<Vec<PendingEntry>, Error> {
+fn pending_rows(reply: redis::RedisResult<Vec<Row>>) -> Result<Vec<PendingEntry>, Error> {
     let rows = match reply {
         Err(error) if error.code() == Some("NOGROUP") => return Ok(Vec::new()),
         reply => reply?,

@@ -19,10 +19,10 @@ function number(value) {
 function options(width, title, series, height, isLast) {
   const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 } };
   return {
-    width, height, title: undefined,
+    width, height, padding: [8, 20, 0, 0],
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
     cursor: { sync: { key: "time" }, points: { size: 6 } },
-    scales: { y: { range: (_, low, high) => [0, Math.max(high * 1.08, 1)] } },
+    scales: { y: { range: (_, low, high) => [0, Math.max(high * 1.08, 4)] } },
     axes: [{ ...axis, show: isLast, values: (_, ticks) => ticks.map((at) => new Date(at * 1000).toISOString().slice(11, 16)) }, { ...axis, size: 64, label: title, labelSize: 18, labelFont: "12px system-ui", values: (_, ticks) => ticks.map(number) }],
     series: [{ value: (_, at) => at === null ? "–" : new Date(at * 1000).toISOString().slice(11, 19) + " UTC" }, ...series.map(([label, token, dash]) => ({
       label, stroke: colour(token), width: 1.8, dash, spanGaps: false, points: { show: false }, value: (_, value, __, index) => index === null ? "–" : number(value),

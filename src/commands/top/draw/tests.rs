@@ -1,0 +1,274 @@
+//! The screen in states that are hard to bring about, or to catch.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, Utc};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use pipeline::topology::StageName;
+use ratatui::{
+    Terminal,
+    backend::TestBackend,
+    buffer::Buffer,
+    style::{Color, Modifier},
+};
+
+use super::screen;
+use crate::{
+    alerts::Severity,
+    commands::top::{
+        palette::Palette,
+        view::{Place, View, Wish},
+    },
+    monitor::{AlertView, Away, ProcessView, Snapshot, StageState, StageView, State, Trend},
+};
+
+fn stage(stage: StageName) -> StageView {
+    StageView {
+        stage,
+        stream: stage.stream(),
+        partitions: Vec::new(),
+        length: 0,
+        entries_added: 0,
+        lag: Some(0),
+        lag_unknown: None,
+        lag_seconds: 0.0,
+        trend: Trend::Steady,
+        clears_in_seconds: None,
+        pending: 0,
+        oldest_pending_seconds: 0.0,
+        oldest_seconds: 0.0,
+        rate_in: 0.0,
+        rate_out: 0.0,
+        retries_per_minute: 0.0,
+        dead_per_minute: 0.0,
+        consumers: 1,
+        workers: 1,
+        paused: None,
+        state: StageState::Idle,
+        spark: vec![Some(0); 60],
+    }
+}
+
+fn at() -> DateTime<Utc> {
+    "2026-11-22T10:00:05Z".parse().expect("an instant")
+}
+
+/// Payment is behind, settlement unknown.
+fn busy(seq: u64) -> Snapshot {
+    let mut snapshot = Snapshot { seq, at: at(), state: State::Warning, ..Snapshot::nothing_yet() };
+    snapshot.sentence = "Payment is 42 s behind (38,210 messages), growing by 950 a second.".to_owned();
+    snapshot.remarks = vec!["How much waits for settlement is unknown (entries were deleted).".to_owned()];
+    snapshot.stages = StageName::ALL.map(stage).into();
+    let payment = &mut snapshot.stages[1];
+    (payment.lag, payment.lag_seconds, payment.state) = (Some(38_210), 42.0, StageState::Behind);
+    payment.trend = Trend::Growing { per_second: 950.4 };
+    payment.spark = (0..60).map(|at| Some(at * 600)).collect();
+    let settlement = &mut snapshot.stages[2];
+    (settlement.lag, settlement.state, settlement.trend) = (None, StageState::Unknown, Trend::Unknown);
+    settlement.spark = vec![None; 60];
+    snapshot.today.completed = 1_200;
+    snapshot.today.failed = 34;
+    snapshot.today.failed_by.insert("out_of_stock".to_owned(), 34);
+    snapshot.processes = vec![ProcessView {
+        id: "one".to_owned(),
+        host: "here\x1b[2J".to_owned(),
+        pid: 1,
+        version: "0".to_owned(),
+        started_at: at(),
+        http: None,
+        roles: vec!["payment".to_owned()],
+        silent_seconds: 0.2,
+        draining: false,
+        rate: 0.0,
+        messages: 0,
+    }];
+    snapshot
+}
+
+fn view(snapshot: Snapshot) -> View {
+    let place = Place { environment: Some("staging".to_owned()), namespace: "shop".to_owned() };
+    let mut view = View::new(place, Palette::plain());
+    view.receive(Arc::new(snapshot), Instant::now());
+    view
+}
+
+fn press(view: &mut View, code: KeyCode) -> Option<Wish> {
+    view.press(KeyEvent::new(code, KeyModifiers::NONE))
+}
+
+fn drawn(view: &View, width: u16, height: u16) -> Buffer {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a terminal");
+    terminal.draw(|frame| screen(frame, view)).expect("a picture");
+    terminal.backend().buffer().clone()
+}
+
+fn lines(buffer: &Buffer) -> Vec<String> {
+    let width = usize::from(buffer.area.width);
+    let line = |cells: &[ratatui::buffer::Cell]| cells.iter().map(ratatui::buffer::Cell::symbol).collect::<String>();
+    buffer.content.chunks(width).map(line).collect()
+}
+
+fn text(view: &View, width: u16, height: u16) -> String {
+    lines(&drawn(view, width, height)).join("\n")
+}
+
+#[test]
+fn lag_and_seconds_of_every_stage_are_there_in_large_and_in_small() {
+    let view = view(busy(1));
+    for (width, height) in [(140, 40), (80, 24), (60, 15), (40, 10)] {
+        let lines = lines(&drawn(&view, width, height));
+        let text = lines.join("\n");
+        assert!(lines[0].starts_with("orderstream") && lines[0].ends_with("! warning"), "{text}");
+        assert!(lines[1].starts_with("Payment is 42 s behind"), "{text}");
+        let row = |name: &str| lines.iter().find(|line| line.get(2..).is_some_and(|line| line.starts_with(name)));
+        for stage in if height > 10 { &StageName::ALL[..] } else { &StageName::ALL[..3] } {
+            assert!(
+                row(stage.as_str()).is_some() || lines.iter().any(|line| line.contains(&format!("▸ {stage}"))),
+                "{text}"
+            );
+        }
+        let payment = row("payment").expect("a row").split_whitespace().collect::<Vec<_>>();
+        assert!(payment.contains(&"38,210") && payment.contains(&"42"), "{text}");
+        let settlement = row("settlement").expect("a row");
+        assert!(settlement.contains(" unknown "), "{text}");
+        assert!(lines.last().is_some_and(|line| line.contains("q quit")), "{text}");
+    }
+    let large = text(&view, 140, 40);
+    for part in
+        ["RETRIES/min", "▲ 950/s", "▁▂", "····", "1,234 orders", "out_of_stock 34", "staging/shop", "Relay", "here"]
+    {
+        assert!(large.contains(part), "{part} in\n{large}");
+    }
+    assert!(!large.contains('\x1b'), "what others wrote does nothing to the terminal");
+}
+
+#[test]
+fn old_figures_are_dimmed_under_a_banner_that_tells_their_age() {
+    let mut view = view(busy(1));
+    let mut stale = busy(1);
+    stale.stale = Some(Away { since: at(), error: "connection refused".to_owned() });
+    // The same look, half a minute later.
+    let later = Instant::now() + Duration::from_secs(30);
+    view.receive(Arc::new(stale), later);
+    view.grow_older(later);
+    let buffer = drawn(&view, 80, 24);
+    let lines = lines(&buffer);
+    assert!(
+        lines[1].starts_with("✖ STALE: Redis does not answer, these figures are 30 s old (connection"),
+        "{lines:#?}"
+    );
+    assert!(lines[0].contains("30 s old"), "{}", lines[0]);
+    for (at, cell) in buffer.content.iter().enumerate() {
+        let line = at / 80;
+        let is_dim = cell.modifier.contains(Modifier::DIM);
+        assert_eq!(is_dim, line != 1 && line < 22, "line {line}: {cell:?}");
+    }
+}
+
+#[test]
+fn figures_are_old_when_the_looks_do_not_come_to_an_end() {
+    let mut view = view(busy(1));
+    view.grow_older(Instant::now() + Duration::from_secs(20));
+    assert!(text(&view, 80, 24).contains("✖ STALE: no news, these figures are"));
+}
+
+#[test]
+fn before_the_first_look_there_are_no_figures() {
+    let text = text(&view(Snapshot::nothing_yet()), 80, 24);
+    assert!(text.contains("no figures yet") && text.contains("Nobody has looked yet."), "{text}");
+    assert!(!text.contains("0 orders") && !text.contains("reservation"), "{text}");
+}
+
+#[test]
+fn without_colours_states_are_words() {
+    let mut snapshot = busy(1);
+    snapshot.state = State::Trouble;
+    snapshot.alerts = vec![AlertView {
+        rule: "lag_behind".to_owned(),
+        severity: Severity::Critical,
+        state: "firing".to_owned(),
+        since: Some(at()),
+        changed_at: Some(at()),
+        value: Some(42.0),
+        stage: Some("payment".to_owned()),
+        message: "payment".to_owned(),
+        threshold: String::new(),
+        limit: None,
+        runbook: String::new(),
+        unsent: Vec::new(),
+    }];
+    let buffer = drawn(&view(snapshot), 140, 40);
+    assert!(buffer.content.iter().all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset));
+    let text = lines(&buffer).join("\n");
+    assert!(
+        text.contains("✖ trouble") && text.contains("✖ critical: lag_behind since 10:00:05 UTC: payment"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_frozen_picture_stays_and_says_so() {
+    let mut view = view(busy(1));
+    press(&mut view, KeyCode::Char(' '));
+    let mut next = busy(2);
+    next.stages[1].lag = Some(99_999);
+    let later = Instant::now() + Duration::from_secs(2);
+    view.receive(Arc::new(next), later);
+    view.grow_older(later);
+    let frozen = text(&view, 80, 24);
+    assert!(frozen.contains("FROZEN: these figures are") && frozen.contains("38,210"), "{frozen}");
+    press(&mut view, KeyCode::Char(' '));
+    assert!(text(&view, 80, 24).contains("99,999"));
+}
+
+#[test]
+fn a_slower_rate_skips_looks_but_not_the_loss_of_a_server() {
+    let mut view = view(busy(1));
+    press(&mut view, KeyCode::Char('5'));
+    let start = Instant::now();
+    let seen_after = |view: &mut View, seconds: u64, snapshot: Snapshot| {
+        view.receive(Arc::new(snapshot), start + Duration::from_secs(seconds));
+        view.shown.seq
+    };
+    assert_eq!(seen_after(&mut view, 2, busy(2)), 1);
+    assert_eq!(seen_after(&mut view, 5, busy(3)), 3);
+    let mut stale = busy(3);
+    stale.stale = Some(Away { since: at(), error: String::new() });
+    seen_after(&mut view, 6, stale);
+    assert!(view.shown.stale.is_some());
+}
+
+#[test]
+fn a_reason_is_asked_for_and_escape_changes_nothing() {
+    let mut view = view(busy(1));
+    press(&mut view, KeyCode::Down);
+    press(&mut view, KeyCode::Char('p'));
+    assert!(text(&view, 80, 24).contains("Why pause payment?"));
+    assert!(press(&mut view, KeyCode::Char('q')).is_none(), "a letter of the reason");
+    assert!(text(&view, 80, 24).contains("Why pause payment? q"));
+    assert!(press(&mut view, KeyCode::Esc).is_none());
+    assert!(view.prompt.is_none() && view.busy.is_none());
+    press(&mut view, KeyCode::Char('p'));
+    press(&mut view, KeyCode::Char('x'));
+    let wish = press(&mut view, KeyCode::Enter);
+    assert!(format!("{wish:?}").contains("Pause { stage: Payment, why: \"x\" }"), "{wish:?}");
+    press(&mut view, KeyCode::Char('p'));
+    assert!(text(&view, 80, 24).contains("Wait: pausing payment"), "one thing after the other");
+}
+
+#[test]
+fn a_filter_leaves_what_contains_it() {
+    let mut view = view(busy(1));
+    press(&mut view, KeyCode::Char('/'));
+    for character in "unknown".chars() {
+        press(&mut view, KeyCode::Char(character));
+    }
+    press(&mut view, KeyCode::Enter);
+    assert_eq!(view.stages().len(), 1);
+    assert_eq!(view.selected_stage().map(|stage| stage.stage), Some(StageName::Settlement));
+    press(&mut view, KeyCode::Esc);
+    assert_eq!(view.stages().len(), 5);
+}
