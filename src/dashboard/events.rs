@@ -98,17 +98,17 @@ impl Watcher {
             self.looks.changed().await
         };
         tokio::select! {
-            () = self.app.shutdown.begun() => return None,
+            () = self.app.shutdown.begun() => None,
             changed = look => {
                 changed.ok()?;
                 self.sent = Some(Instant::now());
-                return Some(self.looks.borrow_and_update().frame.clone());
+                Some(self.looks.borrow_and_update().frame.clone())
             }
             () = tokio::time::sleep(HEARTBEAT.saturating_sub(self.beat.elapsed())) => {
                 self.beat = Instant::now();
                 // A token that was revoked since shows nothing more.
                 self.app.access.caller(&self.app.store, &self.headers).await.ok()?;
-                return Some(Bytes::from_static(b": here\n\n"));
+                Some(Bytes::from_static(b": here\n\n"))
             }
         }
     }
