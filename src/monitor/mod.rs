@@ -19,6 +19,7 @@ mod view;
 mod window;
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -161,7 +162,7 @@ impl Monitor {
     }
 
     /// Tells where this process serves HTTP.
-    pub fn serves_http(&self, address: impl ToString) {
+    pub fn serves_http(&self, address: SocketAddr) {
         self.0.http.get_or_init(|| address.to_string());
     }
 

@@ -59,7 +59,8 @@ mod tests {
     fn spans_go_where_the_flag_or_else_the_variables_say() {
         const ALL: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
         const TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
-        let table: &[(Option<&str>, &[(&str, &str)], Option<&str>)] = &[
+        type Variables<'a> = &'a [(&'a str, &'a str)];
+        let table: &[(Option<&str>, Variables<'_>, Option<&str>)] = &[
             (None, &[], None),
             (None, &[(ALL, "")], None),
             (None, &[(ALL, "http://c:4318")], Some("http://c:4318/v1/traces")),
