@@ -85,10 +85,6 @@ impl RuleState {
             (Level::Unknown, _) | (Level::Between, false) => return false,
             (Level::Good, false) | (Level::Between, true) => {
                 self.turning_since = None;
-                // Others do not ask Postgres for it themselves.
-                if rule == Rule::StockDrift {
-                    self.value = reading.value;
-                }
                 return false;
             }
             // Another stage is bad: its time begins now.

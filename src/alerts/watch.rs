@@ -11,6 +11,7 @@ use pipeline::{
     domain::NotificationChannel,
     streams::{self, Connection, Redis},
 };
+use tokio::sync::mpsc;
 use tracing::{debug, error};
 
 use super::{
@@ -65,7 +66,6 @@ impl Watch {
         mut shelf: Shelf<'_>,
     ) -> bool {
         let now = Utc::now();
-        let alerting = alerting.filter(|_| leads);
         self.evidence.add(snapshot, now);
         let mut is_reached = true;
         if let Some(connection) = &mut shelf.connection {
@@ -74,6 +74,10 @@ impl Watch {
                 shelf.connection = None;
             }
         }
+        if let Some(alerting) = alerting {
+            self.note_delivered(&mut *alerting.delivered.lock().await);
+        }
+        let alerting = alerting.filter(|_| leads);
         match alerting {
             Some(alerting) => is_reached &= self.evaluate(snapshot, alerting, shelf, now).await,
             None => is_reached &= self.hand_over(shelf).await,
@@ -110,6 +114,17 @@ impl Watch {
         Ok(())
     }
 
+    /// Takes note of what has reached somebody, also after another process has begun to lead.
+    fn note_delivered(&mut self, delivered: &mut mpsc::Receiver<Outcome>) {
+        while let Ok(Outcome { rule, told_at, channel }) = delivered.try_recv() {
+            self.flying.remove(&(rule, told_at, channel));
+            if let Some(state) = self.states.get_mut(&rule).filter(|state| state.told_at() == Some(told_at)) {
+                state.unsent.retain(|unsent| unsent != channel.as_str());
+                self.unsaved.insert(rule);
+            }
+        }
+    }
+
     async fn evaluate(
         &mut self,
         snapshot: &Snapshot,
@@ -118,13 +133,6 @@ impl Watch {
         now: DateTime<Utc>,
     ) -> bool {
         let mut states = self.states.clone();
-        while let Ok(Outcome { rule, told_at, channel }) = alerting.delivered.lock().await.try_recv() {
-            self.flying.remove(&(rule, told_at, channel));
-            let state = states.entry(rule).or_default();
-            if state.told_at() == Some(told_at) {
-                state.unsent.retain(|unsent| unsent != channel.as_str());
-            }
-        }
         let bench = Bench { snapshot, evidence: &self.evidence, thresholds: &alerting.thresholds, now };
         let channels = alerting.channels();
         let mut news = Vec::new();
@@ -188,7 +196,7 @@ impl Watch {
         }
     }
 
-    /// What changed while Redis was away is kept, though somebody else leads now.
+    /// What changed while Redis was away, and what was delivered late, is kept, though somebody else leads now.
     async fn hand_over(&mut self, shelf: Shelf<'_>) -> bool {
         let Some(mut connection) = shelf.connection.filter(|_| !self.unsaved.is_empty()) else { return true };
         let handed = in_time(async {

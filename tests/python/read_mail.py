@@ -18,7 +18,7 @@ for path in sorted(pathlib.Path(sys.argv[1]).glob("*.mail")):
             "headers": {name.lower(): str(value) for name, value in message.items()},
             "header_names": [name.lower() for name in message.keys()],
             "plain": message.get_body(("plain",)).get_content(),
-            "html": message.get_body(("html",)).get_content(),
+            "html": html.get_content() if (html := message.get_body(("html",))) else "",
             "defects": [str(defect) for part in message.walk() for defect in part.defects],
         }
     )
