@@ -1,7 +1,6 @@
 //! Built-in alerts: who is told of what a real pipeline does, and how often.
 
 #[path = "http/client.rs"]
-#[allow(dead_code, reason = "every test file uses its own part")]
 mod client;
 mod program;
 #[path = "notifications/receiver.rs"]
