@@ -2,7 +2,6 @@
 //! `target/screenshots`.
 
 #[path = "http/client.rs"]
-#[allow(dead_code, reason = "every test file uses its own part")]
 mod client;
 mod program;
 

@@ -1,7 +1,6 @@
 //! The pages of orders, refunds, stock, figures and imports: the real program, over real connections.
 
 #[path = "http/client.rs"]
-#[allow(dead_code, reason = "every test file uses its own part")]
 mod client;
 mod program;
 

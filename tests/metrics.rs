@@ -1,7 +1,6 @@
 //! What Prometheus is told, by the real program on real servers.
 
 #[path = "http/client.rs"]
-#[allow(dead_code, reason = "every test file uses its own part")]
 mod client;
 #[path = "metrics/documented.rs"]
 mod documented;

@@ -1,7 +1,6 @@
 //! What the monitor tells of a real pipeline, over `/v1/overview` and `/v1/history`, as every viewer gets it.
 
 #[path = "http/client.rs"]
-#[allow(dead_code, reason = "every test file uses its own part")]
 mod client;
 mod program;
 
