@@ -329,11 +329,11 @@ impl Postman {
                 Err(_) => (format!("no answer in {} s", TRY_MAX.as_secs()), false),
             };
             if is_hopeless || seconds(Utc::now() - message.of.1) >= GIVEN_UP_SECONDS {
-                error!(alert = message.rule, state = message.state, %channel, why, "nobody was told of an alert");
+                error!(alert = message.rule, state = message.state, %channel, error = why, "nobody was told of an alert");
                 return true;
             }
             if std::mem::take(&mut is_first) {
-                warn!(alert = message.rule, state = message.state, %channel, why, "telling of an alert is tried again");
+                warn!(alert = message.rule, state = message.state, %channel, error = why, "telling of an alert is tried again");
             }
             if !self.shutdown.sleep(delays.next().unwrap_or(PAUSE_MAX)).await {
                 return false;

@@ -74,7 +74,7 @@ pub(crate) async fn discard_all(
             }
             let ended = discard(desk, &letter, args.dry_run).await?;
             let why = args.why.as_deref().unwrap_or_default();
-            tracing::info!(letter = %ended.id, outcome = ended.outcome, reason = why, "dead letter");
+            tracing::info!(letter = %ended.id, outcome = ended.outcome, why, "dead letter");
             tally.after = selection.looked_to.map(|_| ended.id);
             tally.add(ended);
             progress.show(selection.seen, || format!("{} letters", thousands(tally.total())));
