@@ -39,7 +39,7 @@ pub(super) async fn run(globals: &Globals, args: DevArgs) -> anyhow::Result<Exit
     let alerts = Alerts::new(&args.alerts, mail_from, environment, &AlertSecrets::from_env()?)?;
     let backends = Backends::open(globals).await?;
     let stack = backends.stack().context("dev always has a local stack")?;
-    info!(state = %stack.path().display(), "the local stack runs");
+    info!(folder = %stack.path().display(), "the local stack runs");
     let metrics = ProcessMetrics::new()?;
     let crew = match args.no_workers {
         true => None,
