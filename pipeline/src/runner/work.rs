@@ -162,7 +162,7 @@ impl<S: Stage + 'static> Worker<S> {
             match error.kind() {
                 ErrorKind::Values => return Ok(Err(error.to_string())),
                 ErrorKind::Contention => {
-                    debug!(stage = %S::NAME, partition = self.partition, %error, "another transaction was in the way")
+                    debug!(stage = %S::NAME, partition = self.partition, %error, "another transaction was in the way");
                 }
                 ErrorKind::Unavailable => outage.goes_on(&POSTGRES, &error),
             }
