@@ -89,11 +89,11 @@ fn row(app: &App, view: ImportView) -> Value {
     let last_word = view.noted_at.unwrap_or(view.started_at);
     let is_silent = is_running && Utc::now() - last_word > SILENCE_MAX;
     let (tone, word) = match (view.status.as_str(), is_silent) {
-        (_, true) => ("warn", "silent".to_owned()),
-        ("done" | "published", _) => ("good", view.status.clone()),
-        ("failed", _) => ("bad", view.status.clone()),
-        ("interrupted", _) => ("warn", view.status.clone()),
-        _ => ("busy", view.status.clone()),
+        (_, true) => ("warn", "silent"),
+        (status @ ("done" | "published"), _) => ("good", status),
+        (status @ "failed", _) => ("bad", status),
+        (status @ "interrupted", _) => ("warn", status),
+        (status, _) => ("busy", status),
     };
     let seconds = seconds_between(view.started_at, view.finished_at.unwrap_or_else(Utc::now));
     #[expect(clippy::cast_precision_loss, reason = "of a rate")]
