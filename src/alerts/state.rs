@@ -52,10 +52,10 @@ pub(super) struct RuleState {
     pub(super) limit: Option<f64>,
     /// Since when looks say the opposite.
     pub(super) turning_since: Option<DateTime<Utc>>,
-    told_firing_at: Option<DateTime<Utc>>,
-    told_calm_at: Option<DateTime<Utc>>,
+    pub(super) told_firing_at: Option<DateTime<Utc>>,
+    pub(super) told_calm_at: Option<DateTime<Utc>>,
     /// Changes since then that nobody was told of.
-    held: u32,
+    pub(super) held: u32,
     /// Changes that the last message stands for, if they are several.
     pub(super) flapped: u32,
     /// Channels that the last message has not reached yet.
