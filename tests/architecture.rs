@@ -9,7 +9,7 @@ use std::{
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("failpoint", &[]),
-    ("topology", &[]),
+    ("topology", &["domain"]),
     ("retry", &[]),
     ("shutdown", &[]),
     ("message", &["domain"]),
