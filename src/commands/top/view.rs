@@ -325,6 +325,11 @@ impl View {
                 }
                 return None;
             }
+            // Who writes something else now must not say yes by it.
+            Report::Counted { .. } if self.prompt.is_some() || self.help || self.page != Page::Letters => {
+                let text = "Counted, but not asked: press r again.".to_owned();
+                self.notice = Some(Notice { text, well: false });
+            }
             Report::Counted { choice, count, otherwise } if count > 0 => {
                 self.prompt = Some(Prompt::Confirm { choice, count, otherwise });
             }

@@ -18,7 +18,9 @@ use ratatui::{
 use super::screen;
 use crate::{
     alerts::Severity,
+    cli::dead::Which,
     commands::top::{
+        deeds::{Choice, Deed, Report},
         palette::Palette,
         view::{Place, View, Wish},
     },
@@ -271,4 +273,23 @@ fn a_filter_leaves_what_contains_it() {
     assert_eq!(view.selected_stage().map(|stage| stage.stage), Some(StageName::Settlement));
     press(&mut view, KeyCode::Esc);
     assert_eq!(view.stages().len(), 5);
+}
+
+#[test]
+fn who_writes_something_else_does_not_say_yes_by_it() {
+    let counted = || {
+        let choice = Choice { which: Which::default(), words: "payment, conflict".to_owned() };
+        Report::Counted { choice, count: 12, otherwise: String::new() }
+    };
+    let mut view = view(busy(1));
+    press(&mut view, KeyCode::Char('d'));
+    press(&mut view, KeyCode::Char('/'));
+    view.learn(counted());
+    assert!(press(&mut view, KeyCode::Char('y')).is_none());
+    assert_eq!(view.filter, "y");
+    press(&mut view, KeyCode::Esc);
+    view.learn(counted());
+    assert!(text(&view, 80, 24).contains("Replay 12 letters, payment, conflict? "), "{}", text(&view, 80, 24));
+    assert!(press(&mut view, KeyCode::Enter).is_none(), "only y is yes");
+    assert!(matches!(press(&mut view, KeyCode::Char('y')), Some(Wish::Do(Deed::Replay(_)))));
 }
