@@ -153,7 +153,7 @@ async fn bury(program: &Program, code: &str) {
 #[tokio::test]
 async fn a_paused_stage_is_shown_with_the_lag_and_the_seconds_of_the_snapshot_at_any_size() {
     let program = Program::seeded(5, &[1_000_000; 5]).await;
-    let running = workers(&program, "reservation,payment").await;
+    let running = workers(&program, "reservation,payment,settlement").await;
     program.run(&["pause", "payment", "--why", "a test"]).await.exits(0);
     publish(&program, "6000").await;
     let terminal = Terminal::start(&program, (140, 40), &[]).await;
