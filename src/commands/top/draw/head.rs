@@ -36,10 +36,11 @@ pub(super) fn first(view: &View, width: usize) -> Line<'static> {
     };
     let environment = view.place.environment.as_deref().map(|name| format!("{name}/")).unwrap_or_default();
     let place = format!("  {}{}", inert(environment.as_bytes(), false), view.place.namespace);
-    let name = "orderstream";
     let right =
         [of.as_str(), pace.as_str(), "  ", state.as_str()].map(|text| Span::raw(text).width()).iter().sum::<usize>();
-    let place = cut(&place, width.saturating_sub(name.len() + right + 3));
+    // In a narrow window, what it is gives way to how it is.
+    let name = if "orderstream".len() + 2 + right <= width { "orderstream" } else { "" };
+    let place = if name.is_empty() { String::new() } else { cut(&place, width.saturating_sub(name.len() + right + 3)) };
     let gap = width.saturating_sub(name.len() + Span::raw(&*place).width() + right);
     Line::from(vec![
         Span::styled(name, strong()),
