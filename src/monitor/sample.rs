@@ -92,10 +92,12 @@ async fn reasons(
     before: Option<&Sample>,
 ) -> Result<Reasons, streams::Error> {
     let of: Vec<_> = dead.iter().map(|stream| (stream.length, stream.last_id.map(|id| id.to_string()))).collect();
-    if let Some(before) = before
-        && (before.reasons.of == of || at_ms.saturating_sub(before.reasons.read_at_ms) < REASONS_EVERY_MS)
-    {
-        return Ok(before.reasons.clone());
+    if let Some(Sample { reasons: before, .. }) = before {
+        // The first ones are read at once: an alert says why with its first word.
+        let is_soon = before.looked_at > 0 && at_ms.saturating_sub(before.read_at_ms) < REASONS_EVERY_MS;
+        if before.of == of || is_soon {
+            return Ok(before.clone());
+        }
     }
     let mut reasons = Reasons { of, read_at_ms: at_ms, ..Reasons::default() };
     for (partition, stream) in (0..).zip(dead) {
