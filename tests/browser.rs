@@ -80,7 +80,7 @@ async fn busy() -> (Program, Api) {
     let api = Api::start(&program, "run", &[], &[]).await;
     program.generate("orders.csv", &["--rows", "2000", "--customers", "55", "--products", "20"]).await;
     program.run(&["import", "orders.csv"]).await.exits(0);
-    let completed = program.run(&["orders", "--status", "completed", "--limit", "3", "--json"]).await.exits(0).json();
+    let completed = program.run(&["orders", "--state", "completed", "--limit", "3", "--json"]).await.exits(0).json();
     for (number, order) in completed["orders"].as_array().or(completed.as_array()).expect("orders").iter().enumerate() {
         let code = order["code"].as_str().expect("a code");
         program
@@ -103,7 +103,7 @@ async fn add(program: &Program, body: &str) {
 #[tokio::test]
 async fn every_page_is_accessible_and_fits_when_there_is_something_on_it() {
     let (program, api) = busy().await;
-    let orders = program.run(&["orders", "--status", "completed", "--limit", "1", "--json"]).await.exits(0).json();
+    let orders = program.run(&["orders", "--state", "completed", "--limit", "1", "--json"]).await.exits(0).json();
     let code = orders["orders"][0]["code"].as_str().or(orders[0]["code"].as_str()).expect("a code").to_owned();
     let letters = program.run(&["dead", "list", "--json"]).await.exits(0).json();
     let letter = letters["letters"][0]["id"].as_str().expect("a letter").to_owned();

@@ -199,7 +199,7 @@ async fn stages_are_paused_resumed_and_claimed_in_the_browser_with_a_reason() {
         ("resume", 1, "Resumed payment."),
         ("claim", 0, "Made 0 messages of payment free"),
     ] {
-        let fields = [field("why", verb), field("minutes", "10")];
+        let fields = [field("why", verb), field("minutes", "10"), field("consumer", ""), field("idle", "10")];
         let (_, page) = browser.sent(&format!("/streams/payment/{verb}"), &fields).await;
         assert!(page.contains(said), "{said}: {page}");
         let log = log(&program).await;

@@ -139,15 +139,16 @@ def pause():
     with chromium() as browser, tab(browser, "pause") as page:
         page.goto(f"{URL}/streams/payment")
         page.locator("summary", has_text="Pause").click()
-        page.get_by_label("Why").fill("the gateway is being repaired")
-        page.get_by_role("button", name="Pause payment").click()
+        opened = page.locator("details[open]")
+        opened.get_by_label("Why").fill("the gateway is being repaired")
+        opened.get_by_role("button", name="Pause payment").click()
         expect(page.locator("main")).to_contain_text("the gateway is being repaired")
         page.goto(f"{URL}/")
         expect(page.locator("h1")).to_contain_text("Payment is paused (the gateway is being repaired)")
         page.goto(f"{URL}/streams/payment")
         page.locator("summary", has_text="Resume").click()
-        page.get_by_label("Why").fill("it works again")
-        page.locator("details[open]").get_by_role("button", name="Resume").click()
+        opened.get_by_label("Why").fill("it works again")
+        opened.get_by_role("button", name="Resume").click()
         page.goto(f"{URL}/")
         expect(page.locator("h1")).not_to_contain_text("paused")
         page.goto(f"{URL}/actions")
@@ -219,9 +220,20 @@ def dead():
     with chromium() as browser, tab(browser, "dead") as page:
         page.goto(f"{URL}/")
         expect(page.locator("main")).to_contain_text("412 dead letters")
+        shot(page, "/overview", "light", 1440)
+        # Three clicks and a reason.
         page.get_by_role("link", name="Dead letters").first.click()
-        expect(page.locator("main")).to_contain_text("412")
-        shot(page, "/dead-412", "light", 1440)
+        expect(page.locator("main")).to_contain_text("412 ×")
+        shot(page, "/dead", "light", 1440)
+        page.get_by_role("link", name="Replay 412").click()
+        expect(page.locator("h1")).to_contain_text("Replay 412 letters")
+        shot(page, "/dead/confirm", "light", 1440)
+        page.get_by_label("Why").fill("the deploy was taken back")
+        page.get_by_role("button", name="Replay 412 letters").click()
+        expect(page.locator("main")).to_contain_text("Replayed 412 letters")
+        shot(page, "/dead/done", "light", 1440)
+        page.goto(f"{URL}/actions")
+        expect(page.locator("main")).to_contain_text("the deploy was taken back")
 
 
 if __name__ == "__main__":
