@@ -33,7 +33,11 @@ use pipeline::{
     store::{self, Store, WorkerSettings},
     streams::{self, Connection, Redis},
 };
-use tokio::{sync::watch, task::JoinHandle, time::MissedTickBehavior};
+use tokio::{
+    sync::{OnceCell, watch},
+    task::JoinHandle,
+    time::MissedTickBehavior,
+};
 use tracing::debug;
 
 pub use history::{History, Range, Series};
@@ -52,6 +56,7 @@ use self::{
 use crate::{
     alerts::{Alerting, Alerts, Shelf, Watch},
     backends::Backends,
+    patience::ServerError,
 };
 
 /// How often the pipeline is looked at.
@@ -93,7 +98,8 @@ struct Inner {
     id: String,
     redis: Redis,
     store: Store,
-    partitions: u16,
+    /// Asked for at the first look: a process that never looks takes no connection for it.
+    partitions: OnceCell<u16>,
     options: MonitorOptions,
     snapshots: watch::Sender<Arc<Snapshot>>,
     leads: AtomicBool,
@@ -123,7 +129,7 @@ impl Monitor {
         let monitor = Self(Arc::new(Inner {
             id: report::process_id(),
             redis: backends.redis()?,
-            partitions: store.partitions().await?,
+            partitions: OnceCell::new(),
             store,
             options,
             snapshots: watch::Sender::new(Arc::new(Snapshot::nothing_yet())),
@@ -134,6 +140,9 @@ impl Monitor {
             over: Shutdown::default(),
             reporter: Mutex::default(),
         }));
+        if options.has_viewers {
+            monitor.partitions().await?;
+        }
         tokio::spawn(monitor.clone().look_until(shutdown.clone()));
         tokio::spawn(monitor.clone().check_stock_until(shutdown.clone()));
         if !work.is_nothing() {
@@ -312,14 +321,19 @@ impl Monitor {
         snapshot
     }
 
+    async fn partitions(&self) -> Result<u16, store::Error> {
+        self.0.partitions.get_or_try_init(|| self.0.store.partitions()).await.copied()
+    }
+
     async fn sample(&self, eyes: &mut Eyes) -> Result<Sample, String> {
         let look = async {
+            let partitions = self.partitions().await?;
             let connection = self.connection(eyes).await?;
-            sample::look(&self.0.redis, &connection, self.0.partitions, eyes.before.as_ref()).await
+            Ok::<_, ServerError>(sample::look(&self.0.redis, &connection, partitions, eyes.before.as_ref()).await?)
         };
         let looked = match tokio::time::timeout(PATIENCE, look).await {
             Ok(Ok(sample)) => return Ok(sample),
-            Ok(Err(error)) => error.to_string(),
+            Ok(Err(error)) => crate::exit::chain(&error.into()),
             Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
         };
         eyes.connection = None;
