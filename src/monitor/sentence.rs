@@ -190,33 +190,6 @@ mod tests {
     use super::*;
     use crate::monitor::snapshot::{Away, ProcessView};
 
-    fn stage(stage: StageName) -> StageView {
-        StageView {
-            stage,
-            stream: stage.stream(),
-            partitions: Vec::new(),
-            length: 0,
-            entries_added: 0,
-            lag: Some(0),
-            lag_unknown: None,
-            lag_seconds: 0.0,
-            trend: Trend::Steady,
-            clears_in_seconds: None,
-            pending: 0,
-            oldest_pending_seconds: 0.0,
-            oldest_seconds: 0.0,
-            rate_in: 0.0,
-            rate_out: 0.0,
-            retries_per_minute: 0.0,
-            dead_per_minute: 0.0,
-            consumers: 1,
-            workers: 1,
-            paused: None,
-            state: StageState::Idle,
-            spark: Vec::new(),
-        }
-    }
-
     /// Everything runs, and payment is as `change` makes it.
     fn told(change: impl FnOnce(&mut StageView)) -> Snapshot {
         let mut snapshot = Snapshot::nothing_yet();
@@ -234,7 +207,7 @@ mod tests {
             rate: 0.0,
             messages: 0,
         }];
-        snapshot.stages = StageName::ALL.map(stage).into();
+        snapshot.stages = StageName::ALL.map(StageView::idle).into();
         change(&mut snapshot.stages[1]);
         tell(&mut snapshot);
         snapshot

@@ -134,6 +134,37 @@ pub struct StageView {
     pub spark: Vec<Option<u64>>,
 }
 
+#[cfg(test)]
+impl StageView {
+    /// It runs and has nothing to do: what tests begin with.
+    pub(crate) fn idle(stage: StageName) -> Self {
+        Self {
+            stage,
+            stream: stage.stream(),
+            partitions: Vec::new(),
+            length: 0,
+            entries_added: 0,
+            lag: Some(0),
+            lag_unknown: None,
+            lag_seconds: 0.0,
+            trend: Trend::Steady,
+            clears_in_seconds: None,
+            pending: 0,
+            oldest_pending_seconds: 0.0,
+            oldest_seconds: 0.0,
+            rate_in: 0.0,
+            rate_out: 0.0,
+            retries_per_minute: 0.0,
+            dead_per_minute: 0.0,
+            consumers: 1,
+            workers: 1,
+            paused: None,
+            state: StageState::Idle,
+            spark: Vec::new(),
+        }
+    }
+}
+
 /// How a stage does, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]

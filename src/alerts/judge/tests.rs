@@ -15,33 +15,9 @@ fn at(second: i64) -> DateTime<Utc> {
 
 /// Every stage runs and has nothing to do.
 fn calm() -> Snapshot {
-    let stage = |stage: StageName| StageView {
-        stage,
-        stream: stage.stream(),
-        partitions: Vec::new(),
-        length: 0,
-        entries_added: 0,
-        lag: Some(0),
-        lag_unknown: None,
-        lag_seconds: 0.0,
-        trend: Trend::Steady,
-        clears_in_seconds: None,
-        pending: 0,
-        oldest_pending_seconds: 0.0,
-        oldest_seconds: 0.0,
-        rate_in: 0.0,
-        rate_out: 0.0,
-        retries_per_minute: 0.0,
-        dead_per_minute: 0.0,
-        consumers: 1,
-        workers: 1,
-        paused: None,
-        state: StageState::Idle,
-        spark: Vec::new(),
-    };
     let mut snapshot = Snapshot::nothing_yet();
     (snapshot.seq, snapshot.at) = (1, at(0));
-    snapshot.stages = StageName::ALL.map(stage).into();
+    snapshot.stages = StageName::ALL.map(StageView::idle).into();
     (snapshot.drift, snapshot.relay.behind) = (Some(0), Some(0));
     snapshot
 }

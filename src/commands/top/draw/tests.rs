@@ -28,30 +28,7 @@ use crate::{
 };
 
 fn stage(stage: StageName) -> StageView {
-    StageView {
-        stage,
-        stream: stage.stream(),
-        partitions: Vec::new(),
-        length: 0,
-        entries_added: 0,
-        lag: Some(0),
-        lag_unknown: None,
-        lag_seconds: 0.0,
-        trend: Trend::Steady,
-        clears_in_seconds: None,
-        pending: 0,
-        oldest_pending_seconds: 0.0,
-        oldest_seconds: 0.0,
-        rate_in: 0.0,
-        rate_out: 0.0,
-        retries_per_minute: 0.0,
-        dead_per_minute: 0.0,
-        consumers: 1,
-        workers: 1,
-        paused: None,
-        state: StageState::Idle,
-        spark: vec![Some(0); 60],
-    }
+    StageView { spark: vec![Some(0); 60], ..StageView::idle(stage) }
 }
 
 fn at() -> DateTime<Utc> {
