@@ -158,21 +158,6 @@ impl Redis {
         info.map(|info| last_generated(&info)).transpose()
     }
 
-    /// Bytes that a stream takes, as Redis estimates it from a few of its nodes; 0 without a stream.
-    ///
-    /// # Errors
-    /// When Redis cannot be reached.
-    pub async fn stream_bytes(
-        &self,
-        connection: &mut MultiplexedConnection,
-        partition: u16,
-        stage: StageName,
-    ) -> Result<u64, Error> {
-        let key = self.keys().stream(partition, stage);
-        let bytes: Option<u64> = redis::cmd("MEMORY").arg("USAGE").arg(&key).query_async(connection).await?;
-        Ok(bytes.unwrap_or(0))
-    }
-
     /// The stream of dead letters of a partition, as [`Redis::stream_state`] tells of a stage's.
     ///
     /// # Errors
@@ -325,7 +310,13 @@ async fn groups(
 ) -> Result<Vec<GroupState>, Error> {
     let now_ms = now_ms(connection).await?;
     let mut groups = Vec::new();
-    for map in group_maps(connection, key).await? {
+    let maps = group_maps(connection, key).await?;
+    // Entries that arrived between the two looks are no miscount: then there are as many by now.
+    let length = match maps.iter().filter_map(lag).any(|lag| lag > length) {
+        true => length.max(redis::cmd("XLEN").arg(key).query_async(connection).await?),
+        false => length,
+    };
+    for map in maps {
         let name = map.get("name").map(text).unwrap_or_default();
         if only.is_some_and(|only| only != name) {
             continue;
@@ -471,11 +462,7 @@ fn known_lag(map: &HashMap<String, Value>, oldest_unread: Option<EntryId>, lengt
     match (oldest_unread, lag(map)) {
         (None, _) => Ok(0),
         (Some(_), None) => Err(LagUnknown::NotCounted),
-        // Entries that arrived between the two looks.
-        (Some(_), Some(lag)) if lag > length + MISCOUNT_MIN => Err(LagUnknown::Miscounted),
+        (Some(_), Some(lag)) if lag > length => Err(LagUnknown::Miscounted),
         (Some(_), Some(lag)) => Ok(lag),
     }
 }
-
-/// By how much a lag must exceed the length of its stream to be a miscount: between two looks entries arrive and go.
-const MISCOUNT_MIN: u64 = 10_000;
