@@ -2,19 +2,24 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test build fmt lint doc unit contracts sqlx loadtest test-faults mutations soak fuzz setup
+.PHONY: help demo test build fmt lint doc unit times contracts sqlx loadtest test-faults mutations soak fuzz setup
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
 
-setup: ## Install the servers and compilers that are missing (Debian, Ubuntu)
-	@scripts/setup.sh
+setup: ## Install what is missing to build, run and test (Debian, Ubuntu)
+	@scripts/setup.sh test
 
-demo: setup ## Generate 100,000 rows, import them, show what came of it, audit
-	$(CARGO) build --release --bin orderstream
-	@scripts/demo.sh target/release/orderstream 100000
+demo: ## Generate 100,000 rows, import them, show what came of it, audit
+	@scripts/setup.sh run
+	@[ -e target/demo/orderstream ] || echo "Building the program with all its dependencies: some four minutes on two cores; the next time it is there"
+	$(CARGO) build --profile demo --bin orderstream
+	@scripts/demo.sh target/demo/orderstream 100000
 
-test: setup lint doc unit ## Everything: format, lints, documents, and all tests on servers of their own
+test: setup ## Everything: format, lints, documents, and all tests on servers of their own
+	$(CARGO) fmt --all --check
+	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; fi
+	@LINT=1 scripts/test.sh
 
 build: ## The program, optimised: target/release/orderstream
 	$(CARGO) build --release
@@ -32,6 +37,9 @@ doc: ## The code's documentation, without warnings
 
 unit: ## All tests, and the demo in small
 	@scripts/test.sh
+
+times: ## Where the time of the last tests went: the ten slowest units of their build, and the ten slowest tests
+	@scripts/times.sh
 
 contracts: ## Renew docs/openapi.json, the collection made from it, and docs/asyncapi.json
 	@$(CARGO) run --quiet --bin orderstream -- api openapi >docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
@@ -52,7 +60,7 @@ FLUSHALLS ?= --rows 50000 --run-kills 5 --redis-kills 0 --postgres-kills 0 --flu
 OUTAGE ?= --rows 50000 --run-kills 5 --redis-kills 0 --postgres-kills 0 --postgres-away 60
 
 test-faults: ## Every fault at every step, then kills of everything during imports: SEED=2 KILLS='--run-kills 200'
-	ORDERSTREAM_FAULTS=full scripts/test.sh --test failpoints --test model
+	ORDERSTREAM_FAULTS=full scripts/test.sh failpoints:: model::
 	scripts/fuzz.sh 20
 	$(CARGO) build --release --workspace
 	target/release/loadtest kills --seed $(SEED) --deadline 480 $(KILLS)

@@ -17,7 +17,7 @@ fn main() -> anyhow::Result<()> {
     let path = dir.path().join("orders.csv");
 
     let generate_options = GenerateOptions { rows, ..GenerateOptions::default() };
-    timed("generate", rows, || generate::write_file(&path, &generate_options))?;
+    timed("generate", rows, || generate::write_file(&path, &generate_options, true))?;
 
     let memory_bytes_max = usize::try_from(memory_mib * 1024 * 1024)?;
     let options = ReadOptions { memory_bytes_max, ..ReadOptions::default() };

@@ -1,5 +1,5 @@
-//! What every fuzz target does with its bytes. `cargo fuzz` calls these with bytes that it finds, `tests/fuzz.rs` with seeds
-//! and random bytes on a stable compiler.
+//! What every fuzz target does with its bytes. `cargo fuzz` calls these with bytes that it finds, `tests/it/fuzz.rs` with
+//! seeds and random bytes on a stable compiler.
 
 use std::{io, ops::ControlFlow};
 

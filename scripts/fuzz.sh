@@ -9,7 +9,7 @@ shift || true
 [ $# -gt 0 ] || set -- csv message money entry
 if ! cargo +nightly --version >/dev/null 2>&1; then
     echo "no nightly compiler (rustup toolchain install nightly): running the bodies on seeds and random bytes instead" >&2
-    exec cargo test --test fuzz
+    exec cargo test --workspace --features failpoints --test it fuzz::
 fi
 command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
 for target in "$@"; do

@@ -26,4 +26,4 @@ rm -rf .sqlx
 mkdir .sqlx
 touch pipeline/src/lib.rs
 DATABASE_URL="postgres://orderstream@localhost/postgres?host=$folder" SQLX_OFFLINE=false SQLX_OFFLINE_DIR=$PWD/.sqlx \
-    cargo check --package orderstream-pipeline --all-targets
+    cargo check --workspace --all-targets --features failpoints

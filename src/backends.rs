@@ -1,8 +1,9 @@
 //! The servers that a command works with: those named in the environment, or the local stack.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use pipeline::{
+    retry::{POSTGRES, REDIS},
     shutdown::Shutdown,
     store::{Store, WorkerSettings},
     streams::{Redis, SafetyProblem},
@@ -12,9 +13,10 @@ use tracing::warn;
 
 use crate::{
     config::{Globals, Servers, servers_from_env},
-    exit::{Exit, Refusal},
+    exit::{Exit, Refusal, chain},
     patience::patiently,
-    stack::Stack,
+    signals::leave_stack_on_signal,
+    stack::{Stack, state_dir},
 };
 
 /// Seeded into the catalogue of a local stack that has none, so that a first import has something to sell.
@@ -30,6 +32,7 @@ pub struct Backends {
     /// Runs as long as this does.
     stack: Option<Arc<Stack>>,
     servers: Servers,
+    state_dir: Option<PathBuf>,
     namespace: String,
     allow_volatile_redis: bool,
 }
@@ -43,6 +46,8 @@ impl Backends {
         let (stack, servers) = match servers_from_env()? {
             Some(servers) => (None, servers),
             None => {
+                // From before there is a server that could be left behind.
+                leave_stack_on_signal()?;
                 let stack = tokio::task::block_in_place(|| Stack::enter(globals.state_dir.as_deref()))?;
                 let servers = stack.servers();
                 (Some(Arc::new(stack)), servers)
@@ -51,9 +56,12 @@ impl Backends {
         let backends = Self {
             stack,
             servers,
+            state_dir: globals.state_dir.clone(),
             namespace: globals.namespace.clone(),
             allow_volatile_redis: globals.allow_volatile_redis,
         };
+        POSTGRES.stands_at(backends.store(WorkerSettings::Report, 1)?.address());
+        REDIS.stands_at(backends.redis()?.address());
         if backends.is_local() {
             let store = backends.store(WorkerSettings::Report, 1)?;
             store.migrate().await?;
@@ -72,6 +80,14 @@ impl Backends {
         self.stack.as_deref()
     }
 
+    /// The folder for what outlives a process, whether or not the servers are the local stack. It may not be there yet.
+    ///
+    /// # Errors
+    /// When none is named, and the user has no home.
+    pub fn state_dir(&self) -> anyhow::Result<PathBuf> {
+        state_dir(self.state_dir.as_deref())
+    }
+
     /// How to reach the servers.
     pub fn servers(&self) -> &Servers {
         &self.servers
@@ -82,8 +98,14 @@ impl Backends {
     /// # Errors
     /// When DATABASE_URL cannot be read.
     pub fn store(&self, settings: WorkerSettings, connections: u32) -> anyhow::Result<Store> {
-        Store::new(&self.servers.database_url, settings, connections)
-            .map_err(|error| Refusal::new(Exit::Usage, format!("DATABASE_URL cannot be used: {error}")).into())
+        Store::new(&self.servers.database_url, settings, connections).map_err(|error| {
+            let message = format!(
+                "DATABASE_URL is not the URL of a Postgres: {}; it looks like \
+                 postgres://USER:PASSWORD@HOST:5432/DATABASE, or postgres://USER@localhost/DATABASE?host=/FOLDER/OF/SOCKET",
+                chain(&error.into())
+            );
+            Refusal::new(Exit::Usage, message).into()
+        })
     }
 
     /// Redis, without a connection yet.
@@ -91,8 +113,14 @@ impl Backends {
     /// # Errors
     /// When REDIS_URL cannot be read.
     pub fn redis(&self) -> anyhow::Result<Redis> {
-        Redis::new(&self.servers.redis_url, &self.namespace)
-            .map_err(|error| Refusal::new(Exit::Usage, format!("REDIS_URL cannot be used: {error}")).into())
+        Redis::new(&self.servers.redis_url, &self.namespace).map_err(|error| {
+            let message = format!(
+                "REDIS_URL is not the URL of a Redis: {}; it looks like redis://:PASSWORD@HOST:6379, rediss://… for TLS, \
+                 or unix:///PATH/OF/SOCKET",
+                error.to_string().replace("- InvalidClientConfig", "")
+            );
+            Refusal::new(Exit::Usage, message).into()
+        })
     }
 
     /// Waits until both servers answer, through outages of any length; `false` when the signal came first.

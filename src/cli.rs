@@ -5,18 +5,20 @@ pub mod api;
 pub mod dead;
 pub mod gateway;
 pub mod http;
+mod listen;
 pub mod notify;
 pub mod operate;
 pub mod payment;
+pub mod provider;
 pub mod refund;
 mod run;
 mod span;
 pub mod top;
 
-use std::path::PathBuf;
+use std::{env, path::PathBuf};
 
 use chrono::{DateTime, NaiveDate, Utc};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, builder::Resettable};
 use clap_complete::Shell;
 use pipeline::domain::{FailureReason, OrderStatus};
 
@@ -52,6 +54,25 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads the command line and the variables. An empty variable is one that is not set.
+    ///
+    /// # Errors
+    /// When they are wrong, or help is asked for.
+    pub fn read() -> Result<Self, clap::Error> {
+        let mut command = without_empty_variables(Self::command());
+        let mut matches = command.try_get_matches_from_mut(env::args_os())?;
+        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+    }
+}
+
+/// The command without those variables that are set to nothing: services and containers can often only empty them.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |arg: &clap::Arg| arg.get_env().and_then(env::var_os).is_some_and(|value| value.is_empty());
+    let command = command.mut_args(|arg| if is_empty(&arg) { arg.env(Resettable::Reset) } else { arg });
+    command.mut_subcommands(without_empty_variables)
 }
 
 /// One per verb.
@@ -119,6 +140,8 @@ pub enum Command {
     Notifications(notify::NotificationsArgs),
     /// Prove from SQL and Redis that the books balance
     Audit(operate::AuditArgs),
+    /// Show who takes the money of the installation, or have another provider take new payments
+    Provider(provider::ProviderArgs),
     /// Run a payment provider to try the pipeline with: its own ledger, and whatever can go wrong
     Gateway(gateway::GatewayArgs),
     /// Bring the database schema up to this version
@@ -196,10 +219,16 @@ pub struct OrdersArgs {
     /// Only orders taken in since then: 2026-11-22 or 2026-11-22T10:00:00Z
     #[arg(long, value_parser = parse_instant)]
     pub since: Option<DateTime<Utc>>,
+    /// Only orders of this customer
+    #[arg(long, value_name = "ID")]
+    pub customer: Option<i64>,
+    /// Only orders that this import brought
+    #[arg(long, value_name = "NUMBER")]
+    pub import: Option<i64>,
     /// Most orders to show
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub limit: u32,
-    /// Go on after this id: the last one of the page before
+    /// Go on after the order with this id: the last one of the page before
     #[arg(long, value_name = "ID")]
     pub after: Option<i64>,
 }
@@ -311,6 +340,9 @@ pub struct GenerateArgs {
     /// Draw the customer for each row, as the original generator does: orders then name several
     #[arg(long)]
     pub mixed_customers: bool,
+    /// Write over the file if it is there
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// A number of bytes, with an optional suffix K, M or G (powers of 1024).

@@ -1,9 +1,13 @@
 //! Where the servers are: read once at start, wrong values named.
 
-use std::{env, fs, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env, fs,
+    path::PathBuf,
+};
 
-use anyhow::Context;
 use clap::Args;
+use pipeline::store::variable_part;
 
 use crate::{
     exit::{Exit, Refusal},
@@ -81,39 +85,80 @@ fn half(given: &str, missing: &str) -> anyhow::Error {
     Refusal::new(Exit::Usage, message).into()
 }
 
-/// The key that the payment provider knows us by.
+/// The key that a payment provider knows us by: that of the gateway of this name, else that of the one that takes new
+/// payments.
 ///
 /// # Errors
 /// When its file cannot be read.
-pub fn gateway_key() -> anyhow::Result<Option<String>> {
-    secret("ORDERSTREAM_GATEWAY_KEY")
+pub fn gateway_key(gateway: Option<&str>) -> anyhow::Result<Option<String>> {
+    match gateway {
+        Some(name) => secret(&format!("ORDERSTREAM_GATEWAY_KEY_{}", variable_part(name))),
+        None => secret("ORDERSTREAM_GATEWAY_KEY"),
+    }
 }
+
+/// The variable of what callbacks are signed by.
+const WEBHOOK_SECRET: &str = "ORDERSTREAM_WEBHOOK_SECRET";
 
 /// What callbacks are signed by; several while it is changed, the newest first, separated by blanks or commas.
 ///
 /// # Errors
 /// When one of them is no secret, or their file cannot be read.
 pub fn webhook_secrets() -> anyhow::Result<Vec<Secret>> {
-    let secrets = secret("ORDERSTREAM_WEBHOOK_SECRET")?.unwrap_or_default();
-    let parse = |text| {
-        Secret::parse(text)
-            .map_err(|error| Refusal::new(Exit::Usage, format!("ORDERSTREAM_WEBHOOK_SECRET: {error}")).into())
-    };
-    let texts = secrets.split(|character: char| character == ',' || character.is_whitespace());
-    texts.filter(|text| !text.is_empty()).map(parse).collect()
+    secrets_of(WEBHOOK_SECRET)
 }
 
-/// A value from the variable `name`, or from the file that `name_FILE` names.
+/// The same of gateways that have secrets of their own, by what names them in variables: `ORDERSTREAM_WEBHOOK_SECRET_NAME`.
+///
+/// # Errors
+/// As [`webhook_secrets`].
+pub fn own_webhook_secrets() -> anyhow::Result<BTreeMap<String, Vec<Secret>>> {
+    let names = env::vars_os().filter_map(|(variable, _)| {
+        let name = variable.to_str()?.strip_prefix(WEBHOOK_SECRET)?.strip_prefix('_')?;
+        let name = name.strip_suffix("_FILE").unwrap_or(name);
+        (!name.is_empty() && name != "FILE").then(|| name.to_owned())
+    });
+    let names: BTreeSet<String> = names.collect();
+    let own = names.into_iter().map(|name| {
+        let secrets = secrets_of(&format!("{WEBHOOK_SECRET}_{name}"))?;
+        Ok((name, secrets))
+    });
+    let own = own.collect::<anyhow::Result<BTreeMap<_, _>>>()?;
+    // An empty variable is one that is not set.
+    Ok(own.into_iter().filter(|(_, secrets)| !secrets.is_empty()).collect())
+}
+
+fn secrets_of(variable: &str) -> anyhow::Result<Vec<Secret>> {
+    let Some(secrets) = secret(variable)? else { return Ok(Vec::new()) };
+    let refuse = |why: &dyn std::fmt::Display| Refusal::new(Exit::Usage, format!("{variable}: {why}"));
+    let texts = secrets.split(|character: char| character == ',' || character.is_whitespace());
+    let texts = texts.filter(|text| !text.is_empty());
+    let secrets =
+        texts.map(|text| Secret::parse(text).map_err(|error| refuse(&error))).collect::<Result<Vec<_>, _>>()?;
+    // Others would speak for whom it is meant for.
+    if secrets.is_empty() { Err(refuse(&"it holds no secret").into()) } else { Ok(secrets) }
+}
+
+/// A value from the variable `name`, or from the file that `name_FILE` names. An empty variable is one that is not set; a
+/// file that holds nothing is a mistake.
+///
+/// # Errors
+/// When both are set, the variable is no text, or the file cannot be read, is no text or holds nothing.
 pub(crate) fn secret(name: &str) -> anyhow::Result<Option<String>> {
-    let value = env::var(name).ok().filter(|value| !value.is_empty());
-    let file = env::var(format!("{name}_FILE")).ok().filter(|value| !value.is_empty());
-    match (value, file) {
-        (Some(_), Some(_)) => {
-            Err(Refusal::new(Exit::Usage, format!("{name} and {name}_FILE are both set: set one")).into())
-        }
+    let refuse = |message: String| anyhow::Error::from(Refusal::new(Exit::Usage, message));
+    let variable = |name: &str| match env::var_os(name).filter(|value| !value.is_empty()) {
+        Some(value) => value.into_string().map(Some).map_err(|_| refuse(format!("{name} is not UTF-8"))),
+        None => Ok(None),
+    };
+    match (variable(name)?, variable(&format!("{name}_FILE"))?) {
+        (Some(_), Some(_)) => Err(refuse(format!("{name} and {name}_FILE are both set: set one"))),
         (None, Some(file)) => {
-            let value = fs::read_to_string(&file).with_context(|| format!("cannot read {name}_FILE {file}"))?;
-            Ok(Some(value.trim().to_owned()))
+            let value = fs::read_to_string(&file)
+                .map_err(|error| refuse(format!("cannot read the file {file} that {name}_FILE names: {error}")))?;
+            match value.trim() {
+                "" => Err(refuse(format!("the file {file} that {name}_FILE names holds nothing"))),
+                value => Ok(Some(value.to_owned())),
+            }
         }
         (value, None) => Ok(value),
     }

@@ -1,8 +1,22 @@
 //! Exit codes: a contract with scripts, listed in `orderstream --help`.
 
-use std::process::ExitCode;
+use std::{
+    env,
+    net::{TcpStream, ToSocketAddrs},
+    os::unix::net::UnixStream,
+    process::ExitCode,
+    time::Duration,
+};
 
-use pipeline::{store, streams};
+use pipeline::{
+    retry::{POSTGRES, REDIS, Server},
+    store, streams,
+};
+
+use crate::output::{inert, write_note};
+
+/// How long it is tried to find out why a server gave no connection.
+const PROBE_MAX: Duration = Duration::from_secs(2);
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,37 +92,126 @@ fn exit_of(error: &anyhow::Error) -> Exit {
             if let Some(refusal) = cause.downcast_ref::<Refusal>() {
                 return Some(refusal.exit);
             }
-            let unreachable = cause.downcast_ref::<store::Error>().is_some_and(store::Error::is_unreachable)
-                || cause.downcast_ref::<streams::Error>().is_some_and(streams::Error::is_unreachable);
-            unreachable.then_some(Exit::Unreachable)
+            match (cause.downcast_ref::<store::Error>(), cause.downcast_ref::<streams::Error>()) {
+                (Some(store::Error::Encoding { .. }), _) => Some(Exit::Usage),
+                (Some(error), _) if error.is_unreachable() => Some(Exit::Unreachable),
+                (_, Some(error)) if error.is_unreachable() => Some(Exit::Unreachable),
+                _ => None,
+            }
         })
         .unwrap_or(Exit::Failed)
 }
 
 /// What to do about an error, where that is known.
-fn hint(error: &anyhow::Error) -> Option<&'static str> {
+fn hint(error: &anyhow::Error) -> Option<String> {
     if error.chain().any(|cause| cause.downcast_ref::<store::Error>().is_some_and(store::Error::is_schema_missing)) {
-        return Some("the database has no schema yet; create it with: orderstream migrate");
+        return Some("the database has no schema yet; create it with: orderstream migrate".to_owned());
     }
-    let unreachable = exit_of(error) == Exit::Unreachable;
-    unreachable.then_some("do Postgres and Redis run, and do DATABASE_URL and REDIS_URL name them?")
+    let Door { variable, lets_in, .. } = closed_door(error)?;
+    let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
+    if !is_set(variable) && !is_set(&format!("{variable}_FILE")) {
+        return Some(format!(
+            "it belongs to the local stack, whose logs are in its state folder; {variable} names another"
+        ));
+    }
+    Some(match lets_in {
+        true => {
+            format!("{variable} (or {variable}_FILE) names this server: does it run, and can this machine reach it?")
+        }
+        false => format!("user, password and database come from {variable} (or {variable}_FILE)"),
+    })
+}
+
+/// A server that gives no connection.
+struct Door {
+    server: &'static Server,
+    name: &'static str,
+    variable: &'static str,
+    /// It would let us in if it were there.
+    lets_in: bool,
+    /// Why it gives none is not known.
+    is_silent: bool,
+}
+
+/// The server that an error is about, if it gave no connection.
+fn closed_door(error: &anyhow::Error) -> Option<Door> {
+    error.chain().find_map(|cause| {
+        if let Some(error) = cause.downcast_ref::<store::Error>() {
+            let is_silent = matches!(error, store::Error::NoConnection { .. });
+            let (server, name, variable) = (&POSTGRES, "Postgres", "DATABASE_URL");
+            let door = |lets_in| Door { server, name, variable, lets_in, is_silent };
+            return match () {
+                () if error.is_unreachable() => Some(door(true)),
+                () if error.is_turned_away() => Some(door(false)),
+                () => None,
+            };
+        }
+        let error = cause.downcast_ref::<streams::Error>()?;
+        let (server, name, variable) = (&REDIS, "Redis", "REDIS_URL");
+        let door = |lets_in| Door { server, name, variable, lets_in, is_silent: false };
+        match () {
+            () if error.is_unreachable() => Some(door(true)),
+            () if error.is_turned_away() => Some(door(false)),
+            () => None,
+        }
+    })
+}
+
+/// An error with its causes, and with the server that it is about.
+fn told(error: &anyhow::Error) -> String {
+    let text = chain(error);
+    let Some(Door { server, name, lets_in, is_silent, .. }) = closed_door(error) else { return text };
+    let address = server.address();
+    let place = format!("{name} at {address}");
+    let cause =
+        if is_silent { probe(&address).map_or_else(String::new, |cause| format!(": {cause}")) } else { String::new() };
+    match (address.is_empty() || text.contains(&place), lets_in) {
+        (true, _) => format!("{text}{cause}"),
+        (false, true) => format!("{place} cannot be reached: {text}{cause}"),
+        (false, false) => format!("{place} does not let us in: {text}"),
+    }
+}
+
+/// Why nobody answers at this address.
+fn probe(address: &str) -> Option<String> {
+    let refused = match address.starts_with('/') {
+        true => UnixStream::connect(address).err(),
+        false => match address.to_socket_addrs() {
+            Ok(places) => places.map(|place| TcpStream::connect_timeout(&place, PROBE_MAX).err()).next_back().flatten(),
+            Err(error) => Some(error),
+        },
+    };
+    refused.map(|error| error.to_string())
 }
 
 /// Says on stderr what went wrong, and what to do where that is known; the process's exit code.
 pub fn report(outcome: anyhow::Result<Exit>) -> ExitCode {
     let exit = outcome.unwrap_or_else(|error| {
-        eprintln!("error: {}", chain(&error));
+        crate::output::note!("error: {}", told(&error));
         if let Some(hint) = hint(&error) {
-            eprintln!("hint: {hint}");
+            crate::output::note!("hint: {hint}");
         }
         exit_of(&error)
     });
     ExitCode::from(exit.code())
 }
 
+/// Says what is wrong with the arguments, or what help was asked for; the process's exit code. Arguments may come from
+/// outside by way of a script.
+pub fn report_usage(error: &clap::Error) -> ExitCode {
+    let plain = error.to_string();
+    if inert(plain.as_bytes(), true) == plain {
+        // With its colours. Nobody may be there to read it.
+        _ = error.print();
+    } else {
+        write_note(plain.trim_end());
+    }
+    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
 /// Says the same in the log, for programs that read it.
 pub(crate) fn report_in_log(error: &anyhow::Error) -> Exit {
-    tracing::error!(error = chain(error), hint = hint(error), "the command failed");
+    tracing::error!(error = told(error), hint = hint(error), "the command failed");
     exit_of(error)
 }
 

@@ -45,17 +45,26 @@ const ROWS_PER_ORDER: u64 = 5;
 /// Most products: with a skew each takes eight bytes of memory.
 const PRODUCTS_MAX: u64 = 10_000_000;
 
-/// Writes the file at `path`, or nothing there when it fails: the file gets its name once it is complete.
+/// Writes the file at `path`, or nothing there when it fails: the file gets its name once it is complete. One that is there is
+/// written over only if `force` says so.
 ///
 /// # Errors
-/// When an option is out of bounds, or the directory cannot be written.
-pub fn write_file(path: &Path, options: &GenerateOptions) -> io::Result<()> {
+/// When an option is out of bounds, the file is there, or the directory cannot be written.
+pub fn write_file(path: &Path, options: &GenerateOptions, force: bool) -> io::Result<()> {
+    match path.symlink_metadata() {
+        Ok(_) if !force => return Err(io::ErrorKind::AlreadyExists.into()),
+        // A device would be replaced by a file.
+        Ok(there) if !there.is_file() => return Err(io::Error::other("it is there and no file")),
+        _ => {}
+    }
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Temporary files are private by default; this one becomes an ordinary file, as the umask has it.
     let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(dir)?;
     write(file.as_file_mut(), options)?;
     file.as_file().sync_all()?;
-    file.persist(path)?;
+    // It may have come into being meanwhile.
+    let kept = if force { file.persist(path) } else { file.persist_noclobber(path) };
+    kept.map_err(|error| error.error)?;
     File::open(dir)?.sync_all()
 }
 
@@ -257,9 +266,15 @@ mod tests {
     fn a_file_is_complete_or_absent() {
         let dir = tempfile::tempdir().expect("writable");
         let path = dir.path().join("orders.csv");
-        assert!(write_file(&path, &GenerateOptions { products: 0, ..small() }).is_err());
+        assert!(write_file(&path, &GenerateOptions { products: 0, ..small() }, false).is_err());
         assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 0);
-        write_file(&path, &small()).expect("writable");
+        write_file(&path, &small(), false).expect("writable");
+        assert_eq!(std::fs::read(&path).expect("readable"), generated(&small()));
+        std::fs::write(&path, "mine").expect("writable");
+        let there = write_file(&path, &small(), false).expect_err("it is there");
+        assert_eq!(there.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).expect("readable"), b"mine");
+        write_file(&path, &small(), true).expect("forced");
         assert_eq!(std::fs::read(&path).expect("readable"), generated(&small()));
     }
 }

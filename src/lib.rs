@@ -23,6 +23,7 @@ pub mod output;
 pub mod patience;
 pub mod progress;
 pub mod provider;
+pub mod signals;
 pub mod signature;
 pub mod stack;
 pub mod telemetry;

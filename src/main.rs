@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use orderstream::{cli::Cli, commands, exit};
 
 fn main() -> ExitCode {
     pipeline::failpoint::setup();
-    let cli = Cli::parse();
-    exit::report(commands::run(cli))
+    match Cli::read() {
+        Ok(cli) => exit::report(commands::run(cli)),
+        Err(error) => exit::report_usage(&error),
+    }
 }

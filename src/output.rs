@@ -1,8 +1,11 @@
-//! Data on stdout, for people or as JSON; a reader that hangs up early is no error.
+//! All that is printed: data on stdout, for people or as JSON, and remarks on stderr. What comes from outside does nothing
+//! to a terminal here, whoever prints it; a reader that hangs up early is no error. `tests/it/architecture.rs` keeps
+//! others from printing.
 
 use std::io::{self, Write};
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use pipeline::domain::is_unseen;
 use serde::Serialize;
 
 /// Prints a value as one JSON document.
@@ -10,24 +13,54 @@ use serde::Serialize;
 /// # Errors
 /// When stdout cannot be written.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    let text = serde_json::to_string_pretty(value)?;
-    text_line(&text)
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    raw(text.as_bytes())?;
+    Ok(())
 }
 
-/// Prints a line.
+/// Prints text for people as a line, or several; what would do something to a terminal is escaped.
 ///
 /// # Errors
 /// When stdout cannot be written.
 pub fn text_line(text: &str) -> anyhow::Result<()> {
-    let mut out = io::stdout();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+    let mut text = inert(text.as_bytes(), true);
+    text.push('\n');
+    raw(text.as_bytes())?;
+    Ok(())
+}
+
+/// Prints bytes for programs as they are; whether anybody still reads.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn raw(bytes: &[u8]) -> io::Result<bool> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
         // `orderstream orders | head` ends the reader first.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
-/// Prints rows under a header; the columns named in `right` are numbers.
+/// Prints a remark on stderr, in the form of `format!`.
+macro_rules! note {
+    ($($text:tt)*) => { $crate::output::write_note(&format!($($text)*)) };
+}
+pub(crate) use note;
+
+/// Prints a remark on stderr, as [`text_line`] does; that nobody reads it is no reason to stop.
+pub fn write_note(text: &str) {
+    _ = writeln!(io::stderr(), "{}", inert(text.as_bytes(), true));
+}
+
+/// Prints a question on stderr.
+pub(crate) fn ask(question: &str) {
+    _ = write!(io::stderr(), "{}", inert(question.as_bytes(), true));
+}
+
+/// Prints rows under a header; the columns named in `right` are numbers. What would do something to a terminal is escaped.
 ///
 /// # Errors
 /// When stdout cannot be written.
@@ -36,7 +69,7 @@ pub fn table(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> anyhow
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.to_vec());
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().map(|cell| inert(cell.as_bytes(), false)));
     }
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
@@ -48,8 +81,9 @@ pub fn table(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> anyhow
     text_line(&text.join("\n"))
 }
 
-/// Bytes from anybody, as text that does nothing to a terminal: control characters, marks that turn the direction of
-/// text, and what is not UTF-8 are written as escapes. Line feeds stay if `lines`.
+/// Bytes from anybody, as text that does nothing to a terminal: what cannot be seen (control and format characters, marks that
+/// turn the direction of text, blanks that are none) and what is not UTF-8 are written as escapes. Line feeds stay if
+/// `lines`; the wide blank between Japanese names does.
 pub fn inert(bytes: &[u8], lines: bool) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -57,15 +91,18 @@ pub fn inert(bytes: &[u8], lines: bool) -> String {
             match character {
                 '\n' if lines => text.push(character),
                 _ if character.is_control() => text.extend(character.escape_default()),
-                '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => {
-                    text.extend(character.escape_unicode());
-                }
+                _ if acts(character) => text.extend(character.escape_unicode()),
                 _ => text.push(character),
             }
         }
         text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
     }
     text
+}
+
+/// Whether a character does something to a terminal, or is not seen on one.
+pub fn acts(character: char) -> bool {
+    is_unseen(character) && character != '\u{3000}'
 }
 
 /// The first `most` characters; an ellipsis says that there are more.
@@ -97,6 +134,16 @@ pub fn money(cents: pipeline::domain::Cents) -> String {
     let sign = if whole.starts_with('-') { "-" } else { "" };
     let whole: i128 = whole.trim_start_matches('-').parse().unwrap_or_default();
     format!("{sign}{}.{fraction}", thousands(whole))
+}
+
+/// Money with its currency, which may be unknown: empty then.
+pub fn amount(cents: pipeline::domain::Cents, currency: &str) -> String {
+    format!("{} {currency}", money(cents)).trim_end().to_owned()
+}
+
+/// The title of a column of amounts: `TOTAL (EUR)`.
+pub fn titled(title: &str, currency: &str) -> String {
+    if currency.is_empty() { title.to_owned() } else { format!("{title} ({currency})") }
 }
 
 #[cfg(test)]

@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use pipeline::{retry, shutdown::Shutdown, store, streams};
+use pipeline::{
+    retry::{self, POSTGRES, REDIS},
+    shutdown::Shutdown,
+    store, streams,
+};
 
 /// Longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -14,22 +18,25 @@ const TRY_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// Redis, or the way to it.
-    #[error("Redis failed")]
+    #[error("Redis at {} failed", REDIS.address())]
     Streams(#[from] streams::Error),
     /// Postgres, or the way to it.
-    #[error("Postgres failed")]
+    #[error("Postgres at {} failed", POSTGRES.address())]
     Store(#[from] store::Error),
 }
 
 impl ServerError {
     /// Which server to wait for, and what is the matter with it, where waiting may help: the one place that decides it.
-    pub fn outage(&self) -> Option<(&'static str, &'static str)> {
+    pub fn outage(&self) -> Option<(&'static str, String)> {
+        let state = |refusal: Option<&'static str>| match refusal.and_then(|why| why.strip_prefix("it ")) {
+            Some(state) => state.to_owned(),
+            None => refusal.map_or_else(|| "is away".to_owned(), |why| format!("refuses: {why}")),
+        };
         match self {
             Self::Streams(error) if !error.is_transient() => None,
             Self::Store(error) if !error.is_transient() => None,
-            Self::Streams(error) if error.is_full() => Some(("Redis", "is full (maxmemory)")),
-            Self::Streams(_) => Some(("Redis", "is away")),
-            Self::Store(_) => Some(("Postgres", "is away")),
+            Self::Streams(error) => Some(("Redis", state(error.refusal().map(streams::Refusal::as_str)))),
+            Self::Store(error) => Some(("Postgres", state(error.refusal().map(store::Refusal::as_str)))),
         }
     }
 }
@@ -62,7 +69,7 @@ pub async fn patiently<T>(
                 Some(outage) => (outage, crate::exit::chain(&anyhow::Error::new(error))),
                 None => return Err(error),
             },
-            Err(_) => (("The server", "hangs"), format!("no answer in {} s", TRY_MAX.as_secs())),
+            Err(_) => (("The server", "hangs".to_owned()), format!("no answer in {} s", TRY_MAX.as_secs())),
         };
         if told.is_none() {
             told = Some((server, Instant::now()));

@@ -104,7 +104,7 @@ impl Progress {
                 Some(length) if length > 0 => format!(" {} %", position * 100 / length),
                 _ => String::new(),
             };
-            eprintln!("{}{percent}: {}", self.phase, message());
+            crate::output::note!("{}{percent}: {}", self.phase, message());
         }
     }
 
@@ -118,8 +118,8 @@ impl Progress {
     pub fn note(&self, text: &str) {
         match &self.bar {
             _ if self.quiet => {}
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| crate::output::note!("{text}")),
+            None => crate::output::note!("{text}"),
         }
     }
 

@@ -2,16 +2,19 @@
 //!
 //! Two implementations: the [`Simulator`] below, a pure function, and the program's `http`, which speaks to a provider.
 //! All calls are made outside any transaction, and may be made twice: the order's code (of a refund: its key) is the
-//! idempotency key. What is not known is [`ChargeAnswer::Unknown`] and never a refusal: the collector asks again.
+//! idempotency key. Which of them an installation has stands in Postgres ([`crate::payments::Gateways`]). What is not known is [`ChargeAnswer::Unknown`] and never a refusal: the collector asks again.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use futures::future::BoxFuture;
 
 use crate::domain::{Cents, OrderId};
 
-/// The name of the gateway that speaks to a provider, and that providers call back to.
+/// What callbacks are stored under: a provider told them over HTTP.
 pub const HTTP: &str = "http";
+
+/// What stands in place of a gateway where nothing is to be paid or given back: nobody is asked.
+pub const NONE: &str = "none";
 
 /// One amount to be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,9 +45,9 @@ pub enum ChargeAnswer {
 /// One amount to be given back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Return {
-    /// The refund's key: the reference under which the provider knows it.
-    pub key: String,
-    /// The reference of the charge.
+    /// The reference under which the provider knows it: the refund's key, and what stands before it.
+    pub reference: String,
+    /// The order's code, by which [`Charge::reference`] names the charge.
     pub charge_reference: String,
     /// The provider's id of the charge, if it is known.
     pub charge_id: Option<String>,
@@ -61,7 +64,7 @@ pub enum ReturnAnswer {
     Failed(String),
     /// The provider has it, and will say later.
     Pending(String),
-    /// The provider has no refund of this key. An answer to a question only.
+    /// The provider has no refund of this reference. An answer to a question only.
     Absent,
     /// No answer, or none that can be understood: why.
     Unknown(String),
@@ -71,10 +74,15 @@ pub enum ReturnAnswer {
 /// time itself and comes back in bounded time.
 pub trait Gateway: fmt::Debug + Send + Sync {
     /// The name that payments are stored under.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// Whether every answer is final and the same again: then nothing needs to be stored before the call.
     fn is_pure(&self) -> bool;
+
+    /// Whether a charge that the provider does not have may be asked for again.
+    fn charges_again(&self) -> bool {
+        true
+    }
 
     /// Asks for the money.
     fn charge<'a>(&'a self, charges: &'a [Charge]) -> BoxFuture<'a, Vec<ChargeAnswer>>;
@@ -89,34 +97,10 @@ pub trait Gateway: fmt::Debug + Send + Sync {
     fn find_returns<'a>(&'a self, returns: &'a [Return]) -> BoxFuture<'a, Vec<ReturnAnswer>>;
 }
 
-/// The gateways of an installation: the one that takes new payments, and those that took earlier ones.
-#[derive(Debug, Clone)]
-pub struct Gateways {
-    known: Vec<Arc<dyn Gateway>>,
-}
-
-impl Gateways {
-    /// New payments are taken by `first`. The simulator knows its own payments in any case.
-    pub fn new(first: Arc<dyn Gateway>) -> Self {
-        let simulator = Arc::new(Simulator { approved_of_10_000: 10_000, latency: Duration::ZERO });
-        let others = (first.name() != simulator.name()).then_some(simulator as Arc<dyn Gateway>);
-        Self { known: std::iter::once(first).chain(others).collect() }
-    }
-
-    /// Who takes new payments.
-    pub fn first(&self) -> &Arc<dyn Gateway> {
-        &self.known[0]
-    }
-
-    /// The gateway that a payment is stored under; `None` when this process does not know it.
-    pub fn named(&self, name: &str) -> Option<&Arc<dyn Gateway>> {
-        self.known.iter().find(|gateway| gateway.name() == name)
-    }
-}
-
 /// The simulated provider: a pure function of the order code, so that anyone can predict it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Simulator {
+    name: String,
     approved_of_10_000: u32,
     latency: Duration,
 }
@@ -127,12 +111,25 @@ impl Simulator {
     /// # Errors
     /// When the rate is no number from 0 to 1.
     pub fn new(success_rate: f64, latency: Duration) -> Result<Self, String> {
+        Ok(Self::of_10_000(Self::share(success_rate)?, "simulator", latency))
+    }
+
+    /// Approves this many of 10,000 codes, each batch after `latency`; payments are stored under `name`.
+    pub fn of_10_000(approved_of_10_000: u32, name: &str, latency: Duration) -> Self {
+        Self { name: name.to_owned(), approved_of_10_000, latency }
+    }
+
+    /// How many of 10,000 codes a rate from 0 to 1 approves.
+    ///
+    /// # Errors
+    /// When the rate is no number from 0 to 1.
+    pub fn share(success_rate: f64) -> Result<u32, String> {
         if !(0.0..=1.0).contains(&success_rate) {
             return Err(format!("{success_rate} is not a rate from 0 to 1"));
         }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 10,000")]
-        let approved_of_10_000 = (success_rate * 10_000.0).ceil() as u32;
-        Ok(Self { approved_of_10_000, latency })
+        let share = (success_rate * 10_000.0).ceil() as u32;
+        Ok(share)
     }
 
     /// Approved unless `crc32_ieee(order_code) % 10000 >= success_rate × 10000`.
@@ -148,8 +145,8 @@ impl Simulator {
 }
 
 impl Gateway for Simulator {
-    fn name(&self) -> &'static str {
-        "simulator"
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn is_pure(&self) -> bool {
@@ -207,11 +204,5 @@ mod tests {
         for rate in [-0.1, 1.1, f64::NAN] {
             assert!(Simulator::new(rate, Duration::ZERO).is_err());
         }
-    }
-
-    #[test]
-    fn payments_of_the_simulator_are_known_whoever_takes_new_ones() {
-        let simulator = Arc::new(Simulator::new(0.0, Duration::ZERO).expect("a rate"));
-        assert_eq!(Gateways::new(simulator).known.len(), 1);
     }
 }

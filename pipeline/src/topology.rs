@@ -119,6 +119,27 @@ impl Keyspace {
         format!("{}:{{{partition}}}:paused:{stage}", self.namespace)
     }
 
+    /// What a stage's group has acknowledged, counted: `orderstream:{0}:books:payment`, a hash.
+    pub fn books(&self, partition: u16, stage: StageName) -> String {
+        format!("{}:{{{partition}}}:books:{stage}", self.namespace)
+    }
+
+    /// Which entries those were, as long as they may be asked for: `orderstream:{0}:books:payment:acked`, a list.
+    pub fn acknowledged(&self, partition: u16, stage: StageName) -> String {
+        format!("{}:{{{partition}}}:books:{stage}:acked", self.namespace)
+    }
+
+    /// A number that only grows: `orderstream:{0}:mark`, a string. One that is smaller than it was is that of a Redis
+    /// which went back.
+    pub fn mark(&self) -> String {
+        format!("{}:{{0}}:mark", self.namespace)
+    }
+
+    /// The first part of all keys.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// The stream of events that the relay publishes: `orderstream:{board}:events`.
     pub fn events(&self) -> String {
         self.board("events")
@@ -160,6 +181,11 @@ impl Keyspace {
     /// What the processes of an installation say of themselves: `orderstream:{monitor}:processes`, a hash.
     pub fn processes(&self) -> String {
         self.monitor("processes")
+    }
+
+    /// Written to see whether Redis takes writes: `orderstream:{monitor}:probe`, a string that expires.
+    pub fn probe(&self) -> String {
+        self.monitor("probe")
     }
 
     /// Which process writes history and evaluates alerts: `orderstream:{monitor}:leader`, a string that expires.

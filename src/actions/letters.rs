@@ -79,7 +79,11 @@ fn effect(tally: &Tally) -> Effect {
         () if affected == 0 && tally.refused() > 0 => ActionOutcome::Refused,
         () => ActionOutcome::Done,
     };
-    Effect { affected, outcome, detail: json!({ "outcomes": tally.outcomes, "missing": tally.missing.len() }) }
+    let mut detail = json!({ "outcomes": tally.outcomes, "missing": tally.missing.len() });
+    if let Some(refusal) = tally.refusal() {
+        detail["refusal"] = json!(refusal);
+    }
+    Effect { affected, outcome, detail }
 }
 
 /// Which letters, in words.

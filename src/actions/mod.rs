@@ -2,7 +2,8 @@
 //! who did what to how many, and why.
 //!
 //! An action is noted after its effect, with its result. The effect does not wait for the note: a stage can be paused
-//! while Postgres is away, and whoever did it is told that nobody will know.
+//! while Postgres is away, and whoever did it is told that nobody will know. Who takes the money changes in the transaction
+//! that notes it.
 
 mod actor;
 mod letters;
@@ -19,12 +20,13 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 pub use actor::Actor;
+use actor::logged;
 pub(crate) use letters::{discard, replay};
 pub(crate) use stages::{ClaimWish, claim, pause, resume};
 
 use crate::{
     exit::{Refusal, chain},
-    output::{cut, inert},
+    output::cut,
 };
 
 /// How long a note may take. It must not hold up a pause while Postgres is what is being repaired.
@@ -32,12 +34,6 @@ const NOTE_MAX: Duration = Duration::from_secs(3);
 
 /// Most characters of a reason.
 pub(crate) const WHY_CHARS_MAX: usize = 500;
-
-/// Most characters of what an action was about.
-const TARGET_CHARS_MAX: usize = 500;
-
-/// Most bytes of what else is noted: a good deal less than the table takes.
-const DETAIL_BYTES_MAX: usize = 16 * 1024;
 
 /// What is to be done.
 #[derive(Debug, Clone)]
@@ -103,28 +99,37 @@ impl Recorder {
                 Effect { affected: 0, outcome, detail: json!({ "error": cut(&chain(error), 1_000) }) }
             }
         };
-        let note = self.note(deed, effect).await;
+        let note = self.note(&deed, effect).await;
         Ok((done?, note))
     }
 
-    async fn note(&self, Deed { verb, target, why }: Deed<'_>, effect: Effect) -> Note {
-        let Effect { affected, outcome, detail } = effect;
-        let plain = |text: &str, most: usize| cut_to(&inert(text.as_bytes(), false), most);
-        let detail = without_nul(detail);
-        let action = NewAction {
-            actor: plain(&self.actor.name, 200),
-            via: self.actor.via,
-            verb,
-            target: plain(&target, TARGET_CHARS_MAX),
-            why: plain(why, WHY_CHARS_MAX),
-            affected: i64::try_from(affected).unwrap_or(i64::MAX),
-            outcome,
-            detail: if detail.to_string().len() > DETAIL_BYTES_MAX { json!({ "cut": true }) } else { detail },
-        };
-        tracing::info!(
-            actor = action.actor, via = %action.via, %verb, target = action.target, why = action.why, affected, %outcome,
-            "action"
-        );
+    /// The same, of work that notes itself where it changes something, in one transaction: it brings the number of the action.
+    ///
+    /// # Errors
+    /// As the work.
+    pub(crate) async fn act_in_one<T>(
+        &self,
+        deed: Deed<'_>,
+        work: impl Future<Output = Result<(T, Option<i64>)>>,
+        effect: impl FnOnce(&T) -> Effect,
+    ) -> Result<(T, Note)> {
+        match work.await {
+            Ok((done, Some(id))) => {
+                logged(&self.action(&deed, effect(&done)));
+                Ok((done, Note { action: Some(id), not_recorded: None }))
+            }
+            done => self.act(deed, async { done.map(|(done, _)| done) }, effect).await,
+        }
+    }
+
+    /// What is noted of a deed, for whoever notes it in a transaction of its own.
+    pub(crate) fn action(&self, deed: &Deed<'_>, effect: Effect) -> NewAction {
+        self.actor.action(deed, effect)
+    }
+
+    async fn note(&self, deed: &Deed<'_>, effect: Effect) -> Note {
+        let action = self.action(deed, effect);
+        logged(&action);
         let pool = self.store.pool();
         let noted = tokio::time::timeout(NOTE_MAX, store::insert_action(&pool, &action)).await;
         let reason = match noted {
@@ -133,8 +138,8 @@ impl Recorder {
             Err(_) => format!("Postgres did not answer within {} s", NOTE_MAX.as_secs()),
         };
         tracing::warn!(
-            actor = action.actor, via = %action.via, %verb, target = action.target, why = action.why, affected, %outcome,
-            error = reason, "an action could not be recorded"
+            actor = action.actor, via = %action.via, verb = %action.verb, target = action.target, why = action.why,
+            affected = action.affected, outcome = %action.outcome, error = reason, "an action could not be recorded"
         );
         Note { action: None, not_recorded: Some(format!("done, but it could not be recorded: {reason}")) }
     }
@@ -144,43 +149,7 @@ impl Note {
     /// Tells people on stderr what is not in the log.
     pub(crate) fn warn(&self) {
         if let Some(reason) = &self.not_recorded {
-            eprintln!("warning: {reason}");
+            crate::output::note!("warning: {reason}");
         }
-    }
-}
-
-/// The first `most` characters, with an ellipsis among them if there are more.
-fn cut_to(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
-        Some(_) => cut(text, most - 1),
-        None => text.to_owned(),
-    }
-}
-
-/// The document without what `jsonb` does not take.
-fn without_nul(value: Value) -> Value {
-    match value {
-        Value::String(text) if text.contains('\0') => Value::String(text.replace('\0', "\u{fffd}")),
-        Value::Array(values) => Value::Array(values.into_iter().map(without_nul).collect()),
-        Value::Object(fields) => Value::Object(
-            fields.into_iter().map(|(name, value)| (name.replace('\0', "\u{fffd}"), without_nul(value))).collect(),
-        ),
-        value => value,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_text_is_cut_within_its_bound() {
-        assert_eq!(cut_to("äöü", 3), "äöü");
-        assert_eq!(cut_to("äöüß", 3), "äö…");
-    }
-
-    #[test]
-    fn details_have_no_nul() {
-        assert_eq!(without_nul(json!({ "a\0": ["\0"] })), json!({ "a\u{fffd}": ["\u{fffd}"] }));
     }
 }

@@ -1,7 +1,7 @@
 //! Whether a rule's case is bad now: a pure function over the snapshot that everybody shows.
 
 use chrono::{DateTime, Utc};
-use pipeline::topology::StageName;
+use pipeline::{store::AbandonedImports, topology::StageName};
 
 use super::{
     evidence::{Evidence, Grip, seconds},
@@ -27,6 +27,9 @@ const PAUSED_SECONDS: f64 = 1_800.0;
 
 /// So many events behind, figures are old.
 const RELAY_EVENTS: i64 = 10_000;
+
+/// An event that is older and not on the board: nobody carries events, however few they are.
+const RELAY_SECONDS: f64 = 30.0;
 
 /// Of fewer orders no share is told.
 const RATIO_ORDERS_MIN: i64 = 20;
@@ -62,7 +65,9 @@ impl Thresholds {
             Rule::FailedRatio => Some(self.failed_ratio),
             Rule::StockDrift => Some(self.drift as f64),
             Rule::RelayBehind => Some(RELAY_EVENTS as f64),
-            Rule::LagGrowing | Rule::LagUnknown | Rule::NoProgress | Rule::NoConsumer | Rule::ServerAway => None,
+            Rule::LagGrowing | Rule::LagUnknown | Rule::NoProgress | Rule::NoConsumer => None,
+            Rule::ImportAbandoned | Rule::ServerAway | Rule::ServerRefuses => None,
+            Rule::ServerWentBack | Rule::DeliveriesLost => None,
         }
     }
 
@@ -100,11 +105,21 @@ impl Thresholds {
                 format!("reserved pieces of {} products or more are not those of open orders", thousands(self.drift))
             }
             Rule::RelayBehind => format!(
-                "KPIs and leaderboards are more than {} events behind for {patience} s; calm below {}",
+                "KPIs and leaderboards are more than {} events or {} behind for {patience} s; calm below half of both",
                 thousands(RELAY_EVENTS),
-                thousands(RELAY_EVENTS / 2)
+                span(RELAY_SECONDS)
             ),
+            Rule::ImportAbandoned => {
+                "the process of an import has vanished, and nobody has imported the file since".to_owned()
+            }
             Rule::ServerAway => format!("Redis or Postgres does not answer for {patience} s"),
+            Rule::ServerRefuses => format!("Redis or Postgres answers and refuses for {patience} s"),
+            Rule::ServerWentBack => {
+                "Redis or Postgres was found to be at an older state within the last 15 minutes".to_owned()
+            }
+            Rule::DeliveriesLost => {
+                "messages were delivered to nobody, or were found so within the last 15 minutes".to_owned()
+            }
         }
     }
 }
@@ -157,8 +172,10 @@ pub(super) struct Bench<'a> {
 impl Bench<'_> {
     /// What this look says of a rule that stands so.
     pub(super) fn judge(&self, rule: Rule, before: &RuleState) -> Reading {
-        if rule == Rule::ServerAway {
-            return self.server_away();
+        match rule {
+            Rule::ServerAway => return self.server_away(),
+            Rule::ServerRefuses => return self.server_refuses(),
+            _ => {}
         }
         // What is not known cannot have changed.
         if self.snapshot.stale.is_some() || self.snapshot.seq == 0 {
@@ -176,7 +193,10 @@ impl Bench<'_> {
             Rule::FailedRatio => self.failed_ratio(),
             Rule::StockDrift => self.stock_drift(),
             Rule::RelayBehind => self.relay_behind(),
-            Rule::ServerAway => unreachable!("answered above"),
+            Rule::ServerWentBack => self.server_went_back(),
+            Rule::DeliveriesLost => self.deliveries_lost(before),
+            Rule::ImportAbandoned => self.import_abandoned(),
+            Rule::ServerAway | Rule::ServerRefuses => unreachable!("answered above"),
         }
     }
 
@@ -238,7 +258,7 @@ impl Bench<'_> {
     }
 
     fn no_progress(&self, before: &RuleState) -> Reading {
-        if self.snapshot.postgres_away.is_some() {
+        if self.snapshot.postgres_away.is_some() || self.snapshot.refused_since().is_some() {
             // That is why, and it is told already.
             return Reading::unknown();
         }
@@ -312,14 +332,15 @@ impl Bench<'_> {
     #[expect(clippy::cast_precision_loss, reason = "dead letters have a bound far below")]
     fn dead_letters(&self) -> Reading {
         let letters = &self.snapshot.dead_letters;
-        let count = letters.count;
+        let count = letters.undecided;
         let most = letters.reasons.iter().max_by_key(|(_, count)| **count);
         let reason = most.filter(|_| count > 0).map_or_else(String::new, |(reason, _)| match letters.reasons.len() {
             1 => format!(" ({reason})"),
             _ => format!(" (mostly {reason})"),
         });
         let message = match count {
-            0 => "There are no dead letters.".to_owned(),
+            0 if letters.count == 0 => "There are no dead letters.".to_owned(),
+            0 => format!("All {} dead letters were replayed.", thousands(letters.count)),
             1 => format!("1 dead letter{reason} waits for somebody to decide."),
             count => format!("{} dead letters{reason} wait for somebody to decide.", thousands(count)),
         };
@@ -360,31 +381,38 @@ impl Bench<'_> {
     #[expect(clippy::cast_precision_loss, reason = "a count of events")]
     fn relay_behind(&self) -> Reading {
         let Some(behind) = self.snapshot.relay.behind else { return Reading::unknown() };
+        let age = self.snapshot.relay.behind_seconds.unwrap_or(0.0);
         let level = match behind {
-            behind if behind > RELAY_EVENTS => Level::Bad,
-            behind if behind < RELAY_EVENTS / 2 => Level::Good,
+            behind if behind > RELAY_EVENTS || age > RELAY_SECONDS => Level::Bad,
+            behind if behind < RELAY_EVENTS / 2 && age < RELAY_SECONDS / 2.0 => Level::Good,
             _ => Level::Between,
+        };
+        let oldest = match age {
+            age if age > RELAY_SECONDS / 2.0 => format!(", the oldest for {}", span(age)),
+            _ => String::new(),
         };
         Reading::of(
             level,
             Some(behind as f64),
-            format!("KPIs and leaderboards are {} events behind.", thousands(behind)),
+            format!("KPIs and leaderboards are {} events behind{oldest}.", thousands(behind)),
         )
     }
 
-    fn server_away(&self) -> Reading {
-        let (redis, postgres) = (&self.snapshot.stale, &self.snapshot.postgres_away);
-        let names = match (redis, postgres) {
-            (Some(_), Some(_)) => "Redis and Postgres do not answer",
-            (Some(_), None) => "Redis does not answer",
-            (None, Some(_)) => "Postgres does not answer",
-            (None, None) if self.snapshot.seq == 0 => return Reading::unknown(),
-            (None, None) => return Reading::of(Level::Good, Some(0.0), "Redis and Postgres answer."),
+    #[expect(clippy::cast_precision_loss, reason = "a count of imports")]
+    fn import_abandoned(&self) -> Reading {
+        let Some(AbandonedImports { count, newest, file }) = &self.snapshot.abandoned_imports else {
+            return Reading::unknown();
         };
-        let away = [redis, postgres].into_iter().flatten();
-        let since = away.map(|away| away.since).min().unwrap_or(self.now);
-        let lasts = seconds(self.now - since);
-        Reading::of(Level::Bad, Some(lasts), format!("{names} for {}: workers wait, and lose nothing.", span(lasts)))
+        let file = inert(file.as_bytes(), false);
+        let message = match count {
+            0 => "Every import was brought to its end.".to_owned(),
+            1 => format!("Import {newest} ({file}) has lost its process: import the same file again."),
+            count => {
+                let count = thousands(*count);
+                format!("{count} imports have lost their process, last {newest} ({file}): import the same files again.")
+            }
+        };
+        Reading::of(if *count > 0 { Level::Bad } else { Level::Good }, Some(*count as f64), message)
     }
 
     /// The stage that is worst by this measure, of those that have one. A stage that was it before stays it, so that two
@@ -412,6 +440,8 @@ fn has_work(view: &StageView) -> bool {
 fn percent(ratio: f64) -> String {
     format!("{:.0} %", ratio * 100.0)
 }
+
+mod servers;
 
 #[cfg(test)]
 mod tests;

@@ -29,8 +29,16 @@ pub enum Rule {
     StockDrift,
     /// KPIs and leaderboards are old.
     RelayBehind,
+    /// The process of an import has vanished.
+    ImportAbandoned,
     /// Redis or Postgres does not answer.
     ServerAway,
+    /// Redis or Postgres answers, and refuses.
+    ServerRefuses,
+    /// Redis or Postgres is an older one than it was.
+    ServerWentBack,
+    /// Messages that were delivered to nobody.
+    DeliveriesLost,
 }
 
 /// How long a look must be confirmed before it changes anything.
@@ -44,7 +52,7 @@ pub(super) struct Patience {
 
 impl Rule {
     /// Every rule, in the order of docs/runbooks.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::LagBehind,
         Self::LagGrowing,
         Self::LagUnknown,
@@ -56,7 +64,11 @@ impl Rule {
         Self::FailedRatio,
         Self::StockDrift,
         Self::RelayBehind,
+        Self::ImportAbandoned,
         Self::ServerAway,
+        Self::ServerRefuses,
+        Self::ServerWentBack,
+        Self::DeliveriesLost,
     ];
 
     /// Its name.
@@ -73,7 +85,11 @@ impl Rule {
             Self::FailedRatio => "failed_ratio",
             Self::StockDrift => "stock_drift",
             Self::RelayBehind => "relay_behind",
+            Self::ImportAbandoned => "import_abandoned",
             Self::ServerAway => "server_away",
+            Self::ServerRefuses => "server_refuses",
+            Self::ServerWentBack => "server_went_back",
+            Self::DeliveriesLost => "deliveries_lost",
         }
     }
 
@@ -91,7 +107,11 @@ impl Rule {
             Self::FailedRatio => "docs/runbooks/FailedRatio.md",
             Self::StockDrift => "docs/runbooks/StockDrift.md",
             Self::RelayBehind => "docs/runbooks/RelayBehind.md",
+            Self::ImportAbandoned => "docs/runbooks/ImportAbandoned.md",
             Self::ServerAway => "docs/runbooks/ServerAway.md",
+            Self::ServerRefuses => "docs/runbooks/ServerRefuses.md",
+            Self::ServerWentBack => "docs/runbooks/ServerWentBack.md",
+            Self::DeliveriesLost => "docs/runbooks/DeliveriesLost.md",
         }
     }
 
@@ -103,13 +123,17 @@ impl Rule {
             | Self::NoConsumer
             | Self::StuckOrders
             | Self::StockDrift
-            | Self::ServerAway => Severity::Critical,
+            | Self::ServerAway
+            | Self::ServerRefuses
+            | Self::ServerWentBack
+            | Self::DeliveriesLost => Severity::Critical,
             Self::LagGrowing
             | Self::LagUnknown
             | Self::StagePausedLong
             | Self::DeadLetters
             | Self::FailedRatio
-            | Self::RelayBehind => Severity::Warning,
+            | Self::RelayBehind
+            | Self::ImportAbandoned => Severity::Warning,
         }
     }
 
@@ -126,9 +150,15 @@ impl Rule {
             Self::StuckOrders => (0, 5),
             Self::FailedRatio => (0, 30),
             Self::RelayBehind => (30, 5),
+            // A process that is started again goes on with its uploads.
+            Self::ImportAbandoned => (10, 0),
             // A connection that is lost for one look is no outage.
-            Self::ServerAway => (2, 3),
-            Self::StagePausedLong | Self::DeadLetters | Self::StockDrift => (0, 0),
+            Self::ServerAway | Self::ServerRefuses => (2, 3),
+            Self::StagePausedLong
+            | Self::DeadLetters
+            | Self::StockDrift
+            | Self::ServerWentBack
+            | Self::DeliveriesLost => (0, 0),
         };
         Patience { firing: Duration::from_secs(firing), calm: Duration::from_secs(calm) }
     }

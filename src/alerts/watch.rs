@@ -221,7 +221,33 @@ impl Watch {
 pub async fn stored(redis: &Redis, connection: &mut Connection) -> Result<Vec<AlertView>, streams::Error> {
     let (states, looked_at_ms) = load(redis, connection).await?;
     let now_ms = redis.now_ms(connection).await?;
-    Ok(if is_old(looked_at_ms, now_ms) { Vec::new() } else { views(&states) })
+    let mut alerts = if is_old(looked_at_ms, now_ms) { Vec::new() } else { views(&states) };
+    if let Some(refusal) = redis.probe(connection).await? {
+        // Whoever evaluates cannot say so here.
+        let known = alerts.iter().position(|alert| alert.rule == Rule::ServerRefuses.as_str());
+        let known = known.map(|at| alerts.remove(at)).filter(|alert| alert.state == Standing::Firing.as_str());
+        alerts.push(known.unwrap_or_else(|| refuses(refusal.as_str())));
+    }
+    Ok(alerts)
+}
+
+/// That Redis refuses writes, as seen just now.
+fn refuses(why: &str) -> AlertView {
+    let rule = Rule::ServerRefuses;
+    AlertView {
+        rule: rule.as_str().to_owned(),
+        severity: rule.severity(),
+        state: Standing::Firing.as_str().to_owned(),
+        since: None,
+        changed_at: None,
+        value: None,
+        stage: None,
+        message: format!("Redis refuses writes: {why}. What is said of the others may be old."),
+        threshold: "now".to_owned(),
+        limit: None,
+        runbook: rule.runbook().to_owned(),
+        unsent: Vec::new(),
+    }
 }
 
 async fn load(redis: &Redis, connection: &mut Connection) -> Result<(BTreeMap<Rule, RuleState>, u64), streams::Error> {

@@ -118,7 +118,8 @@ pub struct GroupsArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The untouched message goes to the stream of the stage that gave it up. Replaying is safe at any time: a letter that was
-replayed before is left alone, and stages do nothing twice.
+replayed before is left alone, and stages do nothing twice. A letter that its stage would refuse again (it cannot be read,
+or another order has its code) is left alone and named, and the exit code is 6: repair it with --body, or discard it.
 
   orderstream dead replay 1795382502144-0
   orderstream dead replay --reason refused_by_database --dry-run
@@ -136,6 +137,9 @@ pub struct ReplayArgs {
     /// Also those that were replayed before
     #[arg(long)]
     pub again: bool,
+    /// Also those that their stage would refuse again: they come back as new letters
+    #[arg(long)]
+    pub force: bool,
     /// Replay the one letter with this body instead of its own; - is standard input
     #[arg(long, value_name = "FILE")]
     pub body: Option<PathBuf>,

@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
 
+use super::listen::parse_listen;
+
 /// `orderstream gateway`
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -15,8 +17,8 @@ docs/GATEWAY.md. With ORDERSTREAM_GATEWAY_KEY set, others are refused.
   ORDERSTREAM_WEBHOOK_SECRET=whsec_… orderstream gateway --ledger ledger.ndjson --pending 0.2 --doubled 0.05 \\
       --callback http://127.0.0.1:8080/webhooks/payments")]
 pub struct GatewayArgs {
-    /// Where to listen; port 0 takes a free one
-    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR")]
+    /// Where to listen, such as localhost:8090; without a host, as in :8090, on every IPv4 address; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR", value_parser = parse_listen)]
     pub listen: SocketAddr,
     /// Where charges and refunds are kept
     #[arg(long, value_name = "FILE")]

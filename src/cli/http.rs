@@ -1,12 +1,12 @@
 //! The HTTP API: its flags, and the tokens that open it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use lettre::message::Mailbox;
 use pipeline::domain::ApiRole;
 
-use super::{alerts::AlertArgs, parse_bytes};
+use super::{alerts::AlertArgs, listen::parse_listen, parse_bytes};
 
 /// `orderstream serve`
 #[derive(Debug, Args)]
@@ -31,8 +31,9 @@ pub struct ServeArgs {
 /// How HTTP is served.
 #[derive(Debug, Clone, Args)]
 pub struct HttpArgs {
-    /// Serve the HTTP API on this address and port; port 0 takes a free one [default of serve: 127.0.0.1:8080]
-    #[arg(long = "http", value_name = "ADDR", env = "ORDERSTREAM_HTTP", hide_env_values = true)]
+    /// Serve the HTTP API on this address and port, such as localhost:8080; without a host, as in :8080, on every IPv4
+    /// address; port 0 takes a free one [default of serve: 127.0.0.1:8080]
+    #[arg(long = "http", value_name = "ADDR", env = "ORDERSTREAM_HTTP", hide_env_values = true, value_parser = parse_listen)]
     pub address: Option<SocketAddr>,
     /// Most connections at once; others are turned away
     #[arg(long, default_value_t = 1024, env = "ORDERSTREAM_HTTP_CONNECTIONS", hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -58,6 +59,9 @@ pub struct HttpArgs {
     /// Most uploads and imports at once
     #[arg(long, default_value_t = 2, env = "ORDERSTREAM_UPLOADS", hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub uploads: u32,
+    /// Folder in which uploads are kept until they are imported [default: uploads in the folder of --state-dir]
+    #[arg(long, env = "ORDERSTREAM_UPLOAD_DIR", hide_env_values = true, value_name = "DIR")]
+    pub upload_dir: Option<PathBuf>,
     /// What the dashboard says it shows, such as production or staging
     #[arg(long, env = "ORDERSTREAM_ENVIRONMENT", hide_env_values = true, value_name = "NAME", value_parser = parse_environment)]
     pub environment: Option<String>,

@@ -13,6 +13,10 @@ pub struct NotifyArgs {
     /// (needs --notify-webhook and ORDERSTREAM_NOTIFY_SECRET); none notifies nobody
     #[arg(long, env = "ORDERSTREAM_NOTIFY", hide_env_values = true, value_name = "CHANNELS", value_delimiter = ',', default_value = "none", value_parser = parse_channel)]
     pub notify: Vec<Option<NotificationChannel>>,
+    /// Have a channel that is switched on for the first time tell of the last day, too, and not only of what happens from
+    /// then on
+    #[arg(long, env = "ORDERSTREAM_NOTIFY_LAST_DAY", hide_env_values = true)]
+    pub notify_last_day: bool,
     /// Who mails come from: shop@example.com, or 'Shop <shop@example.com>'
     #[arg(long, env = "ORDERSTREAM_MAIL_FROM", hide_env_values = true, value_name = "ADDRESS")]
     pub mail_from: Option<Mailbox>,
@@ -38,6 +42,7 @@ impl NotifyArgs {
     pub fn none() -> Self {
         Self {
             notify: Vec::new(),
+            notify_last_day: false,
             mail_from: None,
             templates: None,
             notify_webhook: None,

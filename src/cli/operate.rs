@@ -72,7 +72,7 @@ pub struct ClaimArgs {
 /// `orderstream actions`
 #[derive(Debug, Args)]
 pub struct ActionsArgs {
-    /// Only this: pause, resume, claim, replay, edit_and_replay, discard, refund
+    /// Only this: pause, resume, claim, replay, edit_and_replay, discard, refund, set_provider, locate_provider, move_provider, accept_key
     #[arg(long)]
     pub verb: Option<ActionVerb>,
     /// Only by this way: cli, http, dashboard, top
@@ -95,12 +95,19 @@ pub struct ActionsArgs {
 /// `orderstream audit`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-  orderstream audit
-  orderstream audit --gateway http://127.0.0.1:9000      with a provider that shows its ledger, as orderstream gateway does")]
+  orderstream audit                                      also with the ledgers of all providers that show theirs
+  orderstream audit --ledgers                            the same; a ledger that cannot be read is an error
+  orderstream audit --gateway http://127.0.0.1:9000      with this provider's ledger alone")]
 pub struct AuditArgs {
     /// Compare with the ledger of the payment provider at this base URL, one to one
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", conflicts_with = "ledgers")]
     pub gateway: Option<String>,
+    /// Fail unless the ledger of every payment provider that ever took a payment of this installation can be read
+    #[arg(long)]
+    pub ledgers: bool,
+    /// Ask no payment provider
+    #[arg(long, conflicts_with_all = ["ledgers", "gateway"])]
+    pub no_ledgers: bool,
     /// Accept a provider whose URL is plain http on another machine
     #[arg(long, env = "ORDERSTREAM_ALLOW_PLAIN_GATEWAY", hide_env_values = true)]
     pub allow_plain_gateway: bool,

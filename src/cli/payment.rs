@@ -2,11 +2,19 @@
 
 use clap::Args;
 
-/// The payment provider, or the simulator where none is named.
+/// In what an installation charges that nobody told otherwise.
+pub const DEFAULT_CURRENCY: &str = "EUR";
+
+/// The share that the simulator approves where nobody told otherwise.
+pub const DEFAULT_SUCCESS_RATE: f64 = 0.9;
+
+/// The payment provider. Who takes the money is a fact of the installation: what is given here is set by the first process
+/// of an installation, and has to agree with it ever after.
 #[derive(Debug, Clone, Args)]
 pub struct PaymentArgs {
-    /// Base URL of the payment provider (docs/GATEWAY.md); without one, payments are simulated. Its key comes from
-    /// ORDERSTREAM_GATEWAY_KEY
+    /// Base URL of the payment provider (docs/GATEWAY.md). The first process of an installation sets it for all, without one
+    /// payments are simulated; later ones must agree, or leave it out. To change it: orderstream provider set. Its key comes
+    /// from ORDERSTREAM_GATEWAY_KEY
     #[arg(long, env = "ORDERSTREAM_GATEWAY", hide_env_values = true, value_name = "URL")]
     pub gateway: Option<String>,
     /// Accept a provider whose URL is plain http on another machine
@@ -21,12 +29,12 @@ pub struct PaymentArgs {
     /// Most calls to the provider in a second, of this process; 0 is without limit
     #[arg(long, default_value_t = 0, env = "ORDERSTREAM_GATEWAY_RATE", hide_env_values = true, value_name = "CALLS")]
     pub gateway_rate: u32,
-    /// In what everything is charged: three letters
-    #[arg(long, default_value = "EUR", env = "ORDERSTREAM_CURRENCY", hide_env_values = true, value_parser = parse_currency)]
-    pub currency: String,
-    /// Share of payments that the simulated gateway approves, from 0 to 1
-    #[arg(long, default_value_t = 0.9, env = "ORDERSTREAM_SUCCESS_RATE", hide_env_values = true)]
-    pub success_rate: f64,
+    /// In what everything is charged, three letters [default: that of the installation, at first EUR]
+    #[arg(long, env = "ORDERSTREAM_CURRENCY", hide_env_values = true, value_parser = parse_currency)]
+    pub currency: Option<String>,
+    /// Share of payments that the simulated gateway approves, from 0 to 1 [default: that of the installation, at first 0.9]
+    #[arg(long, env = "ORDERSTREAM_SUCCESS_RATE", hide_env_values = true)]
+    pub success_rate: Option<f64>,
     /// How long the simulated gateway takes for a batch, in milliseconds
     #[arg(
         long,
@@ -45,16 +53,16 @@ pub struct PaymentArgs {
 }
 
 impl PaymentArgs {
-    /// The simulator, approving everything: for those who bring no workers and ask nobody for money.
-    pub fn simulated() -> Self {
+    /// Whatever the installation has: for those who bring no workers.
+    pub fn installed() -> Self {
         Self {
             gateway: None,
             allow_plain_gateway: false,
             gateway_timeout: 5,
             gateway_calls: 256,
             gateway_rate: 0,
-            currency: "EUR".to_owned(),
-            success_rate: 1.0,
+            currency: None,
+            success_rate: None,
             payment_latency_ms: 0,
             payment_timeout: 600,
             refund_wait: 900,

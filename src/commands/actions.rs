@@ -37,7 +37,7 @@ pub(super) async fn run(backends: &Backends, args: ActionsArgs, globals: &Global
         return Ok(Exit::Done);
     }
     if actions.is_empty() {
-        eprintln!("no actions match");
+        crate::output::note!("no actions match");
         return Ok(Exit::Done);
     }
     let shown = |text: &str| cut(&inert(text.as_bytes(), false), SHOWN_CHARS);
@@ -59,7 +59,7 @@ pub(super) async fn run(backends: &Backends, args: ActionsArgs, globals: &Global
     });
     output::table(&["ID", "WHEN", "WHO", "VIA", "WHAT", "HOW MANY", "OF", "WHY"], &[0, 5], rows.collect())?;
     if let Some(next) = next {
-        eprintln!("more: add --after {next}");
+        crate::output::note!("more: add --after {next}");
     }
     Ok(Exit::Done)
 }

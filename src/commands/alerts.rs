@@ -28,7 +28,7 @@ pub(super) async fn run(backends: &Backends, args: &AlertsArgs, globals: &Global
             return Err(Refusal::new(Exit::Failed, message).into());
         }
         if !globals.json && !globals.quiet {
-            eprintln!("note: {message}");
+            crate::output::note!("note: {message}");
         }
     }
     let fires = alerts.iter().any(|alert| alert.state == "firing");

@@ -1,32 +1,51 @@
 //! `orderstream migrate`, `seed` and `load`.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashMap},
     fs::File,
     io::{self, Read},
     path::Path,
 };
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
+use lettre::Address;
 use pipeline::{
-    domain::Cents,
-    store::{self, Customer, Product, Store, WorkerSettings},
+    domain::{Cents, is_unseen},
+    store::{self, Customer, Product, RefusedRow, Store, WorkerSettings},
 };
-use serde::Deserialize;
 
 use crate::{
     backends::Backends,
     cli::{LoadWhat, SeedArgs},
     config::Globals,
     exit::{Exit, Refusal},
+    import::{BadValue, PlainRow, read_rows},
+    output::{self, thousands},
 };
 
 /// Rows in one statement.
 const CHUNK: usize = 5_000;
 
 pub(super) async fn migrate(backends: &Backends, globals: &Globals) -> anyhow::Result<Exit> {
-    backends.store(WorkerSettings::Report, 1)?.migrate().await?;
+    let store = backends.store(WorkerSettings::Report, 1)?;
+    store.migrate().await?;
     note(globals, "the schema is up to date");
+    let known = {
+        let mut connection = store.pool().acquire().await.map_err(store::Error::from)?;
+        store::known_gateways(&mut connection).await?
+    };
+    for gateway in known.iter().filter(|gateway| gateway.is_unlocated()) {
+        let load = store::gateway_loads(&store.pool()).await?.into_iter().find(|load| load.gateway == gateway.name);
+        let (payments, pending) = load.map_or((0, 0), |load| (load.payments, load.pending));
+        output::write_note(&format!(
+            "{} payments ({} of them open) were taken by the gateway {:?}, and the version that stored them did not record which \
+             provider that is. No process begins payments before you say it: orderstream provider locate {} URL --currency EUR",
+            thousands(payments),
+            thousands(pending),
+            gateway.name,
+            gateway.name,
+        ));
+    }
     Ok(Exit::Done)
 }
 
@@ -71,82 +90,147 @@ async fn upsert(store: &Store, products: &[Product], customers: &[Customer]) -> 
     Ok(())
 }
 
-#[derive(Deserialize)]
-struct ProductRow {
-    id: i64,
-    sku: String,
-    name: String,
-    unit_price: String,
-    stock: i64,
-}
-
-#[derive(Deserialize)]
-struct CustomerRow {
-    id: i64,
-    name: String,
-    email: String,
-}
-
 pub(super) async fn load(globals: &Globals, what: &LoadWhat) -> anyhow::Result<Exit> {
     // The whole file is checked before the first row is written.
-    let (products, customers) = match what {
-        LoadWhat::Products { file } => (read_products(file)?, Vec::new()),
-        LoadWhat::Customers { file } => (Vec::new(), read_customers(file)?),
+    let rows = match what {
+        LoadWhat::Products { file } => {
+            let products = read_products(file)?;
+            let store = Backends::open(globals).await?.store(WorkerSettings::Report, 1)?;
+            let loaded = store::load_products(&store.pool(), &products.rows).await?;
+            products.loaded(loaded, |product, refused| match refused.constraint.as_deref() {
+                Some("products_sku_key") => ("sku", format!("{:?} belongs to another product", product.sku)),
+                Some("products_never_oversold") => {
+                    ("stock", format!("{} is less than the pieces that open orders hold", product.stock))
+                }
+                _ => ("", refused.message.clone()),
+            })?
+        }
+        LoadWhat::Customers { file } => {
+            let customers = read_customers(file)?;
+            let store = Backends::open(globals).await?.store(WorkerSettings::Report, 1)?;
+            let loaded = store::load_customers(&store.pool(), &customers.rows).await?;
+            customers.loaded(loaded, |_, refused| ("", refused.message.clone()))?
+        }
     };
-    let backends = Backends::open(globals).await?;
-    upsert(&backends.store(WorkerSettings::Report, 1)?, &products, &customers).await?;
-    note(globals, &format!("{} rows loaded", products.len() + customers.len()));
+    note(globals, &format!("{} rows loaded", thousands(rows as u64)));
     Ok(Exit::Done)
 }
 
-fn read_products(file: &Path) -> anyhow::Result<Vec<Product>> {
-    let mut seen = HashSet::new();
-    let mut skus = HashSet::new();
-    rows(file, |row: ProductRow| {
-        check(row.id > 0 && seen.insert(row.id), "id must be a positive number that stands in the file once")?;
-        check(!row.sku.is_empty() && skus.insert(row.sku.clone()), "sku must stand in the file once")?;
-        check(row.stock >= 0, "stock must not be negative")?;
-        let price = Cents::parse_price(row.unit_price.as_bytes()).map_err(|error| format!("unit_price is {error}"))?;
-        Ok(Product { id: row.id, sku: row.sku, name: row.name, unit_price_cents: price.get(), stock: row.stock })
+/// The rows of a file, by id, and the line of each.
+struct Rows<T> {
+    name: String,
+    rows: Vec<T>,
+    lines: Vec<u64>,
+}
+
+impl<T> Rows<T> {
+    /// How many were loaded; `why` says which column is at fault, if it is one, and what is wrong there.
+    fn loaded(
+        &self,
+        loaded: Result<(), RefusedRow>,
+        why: impl Fn(&T, &RefusedRow) -> (&'static str, String),
+    ) -> anyhow::Result<usize> {
+        let Err(refused) = loaded else { return Ok(self.rows.len()) };
+        let (column, why) = why(&self.rows[refused.place], &refused);
+        let column = Some(column).filter(|column| !column.is_empty()).map(str::to_owned);
+        Err(nothing_loaded(&self.name, &BadValue { line: self.lines[refused.place], column, why }))
+    }
+}
+
+fn nothing_loaded(name: &str, bad: &BadValue) -> anyhow::Error {
+    anyhow!("{name}, {bad}; nothing was loaded")
+}
+
+fn read_products(file: &Path) -> anyhow::Result<Rows<Product>> {
+    let mut skus = HashMap::new();
+    read(file, &["id", "sku", "name", "unit_price", "stock"], |id, row| {
+        let (sku, name) = (row.values[1].to_owned(), row.values[2].to_owned());
+        check("sku", !sku.is_empty(), || "is empty".to_owned())?;
+        check_visible("sku", &sku)?;
+        if let Some(line) = skus.insert(sku.clone(), row.line) {
+            return Err(("sku", format!("{sku:?} stands on line {line} already")));
+        }
+        check_plain("name", &name)?;
+        let price = Cents::parse_price(row.amount(3).as_bytes());
+        let price = price.map_err(|error| ("unit_price", format!("{:?} is {error}", row.values[3])))?;
+        let stock = row.values[4].parse::<i64>().ok().filter(|stock| *stock >= 0);
+        let stock = stock.ok_or_else(|| ("stock", format!("{:?} is no whole number from 0 on", row.values[4])))?;
+        Ok(Product { id, sku, name, unit_price_cents: price.get(), stock })
     })
 }
 
-fn read_customers(file: &Path) -> anyhow::Result<Vec<Customer>> {
-    let mut seen = HashSet::new();
-    rows(file, |row: CustomerRow| {
-        check(row.id > 0 && seen.insert(row.id), "id must be a positive number that stands in the file once")?;
-        Ok(Customer { id: row.id, name: row.name, email: row.email })
+fn read_customers(file: &Path) -> anyhow::Result<Rows<Customer>> {
+    read(file, &["id", "name", "email"], |id, row| {
+        let (name, email) = (row.values[1].to_owned(), row.values[2].to_owned());
+        check_plain("name", &name)?;
+        check_plain("email", &email)?;
+        // Who has none gets no mail.
+        if !email.is_empty()
+            && let Err(error) = email.parse::<Address>()
+        {
+            return Err(("email", format!("{email:?} is no mail address: {error}")));
+        }
+        Ok(Customer { id, name, email })
     })
 }
 
-fn check(holds: bool, rule: &str) -> Result<(), String> {
-    if holds { Ok(()) } else { Err(rule.to_owned()) }
+/// A column, and what is wrong there.
+type Fault = (&'static str, String);
+
+fn check(column: &'static str, holds: bool, why: impl FnOnce() -> String) -> Result<(), Fault> {
+    if holds { Ok(()) } else { Err((column, why())) }
 }
 
-/// Reads a catalogue file; the first error names file and line.
-fn rows<R: for<'de> Deserialize<'de>, T>(
+/// A text for people is one line: what stands in it goes into mails and onto terminals.
+fn check_plain(column: &'static str, text: &str) -> Result<(), Fault> {
+    check(column, !text.chars().any(char::is_control), || {
+        "contains a line break or another control character".to_owned()
+    })
+}
+
+/// A text by which something is known has nothing in it that nobody sees.
+fn check_visible(column: &'static str, text: &str) -> Result<(), Fault> {
+    match text.chars().find(|&character| is_unseen(character)) {
+        Some(character) => Err((column, format!("contains U+{:04X}, which cannot be seen", u32::from(character)))),
+        None => Ok(()),
+    }
+}
+
+/// Reads a catalogue file whose first column is the id; the first error names file, line and column.
+fn read<T>(
     file: &Path,
-    mut convert: impl FnMut(R) -> Result<T, String>,
-) -> anyhow::Result<Vec<T>> {
-    let name = file.display();
+    columns: &'static [&'static str],
+    mut convert: impl FnMut(i64, &PlainRow<'_>) -> Result<T, Fault>,
+) -> anyhow::Result<Rows<T>> {
+    let name = file.display().to_string();
     let input: Box<dyn Read> = match file.as_os_str() == "-" {
         true => Box::new(io::stdin()),
         false => Box::new(File::open(file).with_context(|| format!("cannot open {name}"))?),
     };
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(input);
-    let headers = reader.headers().with_context(|| format!("cannot read {name}"))?.clone();
-    let mut rows = Vec::new();
-    for record in reader.records() {
-        let record = record.with_context(|| format!("{name}: nothing was loaded"))?;
-        let line = record.position().map_or(0, csv::Position::line);
-        let row = record.deserialize::<R>(Some(&headers)).map_err(|error| error.to_string()).and_then(&mut convert);
-        rows.push(row.map_err(|error| anyhow::anyhow!("{name}, line {line}: {error}; nothing was loaded"))?);
+    let mut found = BTreeMap::new();
+    let read = read_rows(input, columns, |row| {
+        let mut take = || {
+            let id = row.values[0].parse::<i64>().ok().filter(|id| *id > 0);
+            let id = id.ok_or_else(|| ("id", format!("{:?} is no positive whole number", row.values[0])))?;
+            let converted = convert(id, row)?;
+            match found.insert(id, (row.line, converted)) {
+                Some((line, _)) => Err(("id", format!("{id} stands on line {line} already"))),
+                None => Ok(()),
+            }
+        };
+        take().map_err(|(column, why): Fault| BadValue { line: row.line, column: Some(column.to_owned()), why })
+    });
+    match read.with_context(|| format!("cannot read {name}"))? {
+        Err(bad) => Err(nothing_loaded(&name, &bad)),
+        Ok(()) => {
+            let (lines, rows) = found.into_values().unzip();
+            Ok(Rows { name, rows, lines })
+        }
     }
-    Ok(rows)
 }
 
 fn note(globals: &Globals, text: &str) {
     if !globals.quiet {
-        eprintln!("{text}");
+        crate::output::note!("{text}");
     }
 }

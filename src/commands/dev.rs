@@ -10,23 +10,29 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use pipeline::store::WorkerSettings;
 use tokio::{
     process::{Child, Command},
     signal::unix::{SignalKind, signal},
 };
 use tracing::info;
 
-use super::{run::Crew, shutdown_on_signal};
+use super::{
+    run::{Crew, demand_no_refusal},
+    shutdown_on_signal,
+};
 use crate::{
     alerts::{AlertSecrets, Alerts},
     backends::Backends,
     cli::{DevArgs, Role},
     config::{Globals, servers_from_env},
     exit::{Exit, Refusal},
+    gateway::{self, Begins, gateways},
     http::Server,
     metrics::ProcessMetrics,
     monitor::{Monitor, MonitorOptions, Work},
     output,
+    signals::{hangups, next_of},
 };
 
 pub(super) async fn run(globals: &Globals, args: DevArgs) -> anyhow::Result<Exit> {
@@ -39,10 +45,16 @@ pub(super) async fn run(globals: &Globals, args: DevArgs) -> anyhow::Result<Exit
     let alerts = Alerts::new(&args.alerts, mail_from, environment, &AlertSecrets::from_env()?)?;
     let backends = Backends::open(globals).await?;
     let stack = backends.stack().context("dev always has a local stack")?;
-    info!(folder = %stack.path().display(), "the local stack runs");
     let metrics = ProcessMetrics::new()?;
     let crew = match args.no_workers {
-        true => None,
+        true => {
+            // Others will charge: what was said of it here is true for them, too.
+            let gateways = gateways(&args.workers.payment, &metrics.gateway, Begins::Nothing)?;
+            let store = backends.store(WorkerSettings::Report, 1)?;
+            gateway::load(&gateways, &store).await?;
+            store.close().await;
+            None
+        }
         false => Some(
             Crew::start(&backends, Role::ALL, &args.workers, &metrics, args.http.address.is_some(), &shutdown).await?,
         ),
@@ -63,6 +75,8 @@ pub(super) async fn run(globals: &Globals, args: DevArgs) -> anyhow::Result<Exit
         }
         None => None,
     };
+    // From here on its servers may die and come back.
+    info!(folder = %stack.path().display(), "the local stack runs");
 
     let outcome = match args.command.split_first() {
         Some((program, rest)) => {
@@ -98,22 +112,26 @@ pub(super) async fn run(globals: &Globals, args: DevArgs) -> anyhow::Result<Exit
         server.stopped().await?;
     }
     if let Some(crew) = crew {
+        let gateways = crew.gateways().clone();
         crew.stop().await;
+        demand_no_refusal(&gateways)?;
     }
     outcome
 }
 
-/// Waits for the command. A terminal sends Ctrl-C to it as well as to us; a request to end reaches us alone.
+/// Waits for the command. A terminal sends Ctrl-C to it as well as to us; a request to end reaches us alone, and so may
+/// the word that the terminal is closed.
 async fn wait_passing_on(child: &mut Child) -> anyhow::Result<ExitStatus> {
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = hangups()?;
     loop {
-        tokio::select! {
+        let passed_on = tokio::select! {
             status = child.wait() => return Ok(status?),
-            _ = terminate.recv() => {
-                if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
-                    kill(Pid::from_raw(pid), Signal::SIGTERM)?;
-                }
-            }
+            _ = terminate.recv() => Signal::SIGTERM,
+            () = next_of(&mut hangup) => Signal::SIGHUP,
+        };
+        if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+            kill(Pid::from_raw(pid), passed_on)?;
         }
     }
 }

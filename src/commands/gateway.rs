@@ -19,7 +19,7 @@ use crate::{
 pub(super) async fn run(args: GatewayArgs) -> anyhow::Result<Exit> {
     let shutdown = shutdown_on_signal()?;
     let refuse = |message: String| anyhow::Error::from(Refusal::new(Exit::Usage, message));
-    let key = gateway_key()?;
+    let key = gateway_key(None)?;
     if key.is_none() && !args.listen.ip().is_loopback() {
         let message = "without ORDERSTREAM_GATEWAY_KEY, only this machine is served: --listen a loopback address";
         return Err(refuse(message.to_owned()));

@@ -24,16 +24,24 @@ pub(super) fn run(args: &GenerateArgs, globals: &Globals) -> anyhow::Result<Exit
     let started = Instant::now();
     let written = match args.file.as_os_str() == "-" {
         true => generate::write(io::stdout().lock(), &options),
-        false => generate::write_file(&args.file, &options),
+        false => generate::write_file(&args.file, &options, args.force),
     };
     match written {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
             return Err(Refusal::new(Exit::Usage, error.to_string()).into());
         }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let message = format!("{} is there already: name another file, or add --force", args.file.display());
+            return Err(Refusal::new(Exit::Conflict, message).into());
+        }
+        // `orderstream generate - | head` ends the reader first.
+        Err(error) if args.file.as_os_str() == "-" && error.kind() == io::ErrorKind::BrokenPipe => {
+            return Ok(Exit::Done);
+        }
         written => written.with_context(|| format!("cannot write {}", args.file.display()))?,
     }
     if !globals.quiet {
-        eprintln!("{} rows in {:.2} s", thousands(args.rows), started.elapsed().as_secs_f64());
+        crate::output::note!("{} rows in {:.2} s", thousands(args.rows), started.elapsed().as_secs_f64());
     }
     Ok(Exit::Done)
 }

@@ -5,26 +5,32 @@ mod refunds;
 pub(crate) mod summary;
 
 use std::{
-    convert::Infallible,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
+use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 use pipeline::{
     shutdown::Shutdown,
-    store::{self, ImportKind, ImportOutcome, Store, WorkerSettings},
+    store::{self, Currencies, ImportKind, ImportOutcome, NewImport, Store, WorkerSettings},
 };
 
-use super::{catalogue, run::Crew, shutdown_on_signal};
+use super::{
+    catalogue,
+    run::{Crew, Until, demand_no_refusal},
+    shutdown_on_signal,
+};
 use crate::{
     backends::{Backends, FIRST_CUSTOMERS, FIRST_PRODUCTS, FIRST_STOCK},
     cli::{ImportArgs, Role, WorkerArgs},
     config::Globals,
     exit::{Exit, Refusal},
+    gateway::{self, Begins, GatewayFigures, gateways},
     import::{Grouped, GroupedRefunds},
     intake::{Freight, Intake},
     metrics::ProcessMetrics,
+    monitor::process_id,
     output,
     patience::{ServerError, patiently},
     progress::{Progress, Standing},
@@ -32,7 +38,7 @@ use crate::{
 use reading::File;
 use summary::{Outcome, Summary};
 
-/// A consumer that asked for work this recently is at work.
+/// A process that said this recently what it does is at work.
 const AT_WORK_MS: u64 = 5_000;
 
 /// How often an import writes down how far it is.
@@ -79,14 +85,16 @@ pub(super) async fn run(globals: &Globals, args: &ImportArgs) -> anyhow::Result<
             }
             // One unreadable file does not keep the others from being imported.
             Err(error) if args.files.len() > 1 => {
-                eprintln!("error: {error:#}");
+                crate::output::note!("error: {error:#}");
                 outcome = Ok(Exit::Failed);
             }
             Err(error) => outcome = Err(error),
         }
     }
-    if let Some(session) = session {
-        session.close().await;
+    if let Some(session) = session
+        && let Err(refusal) = session.close().await
+    {
+        outcome = Err(refusal);
     }
     if globals.json {
         output::json(&serde_json::json!({ "imports": summaries }))?;
@@ -126,6 +134,17 @@ pub(crate) struct Session {
     backends: Backends,
     partitions: u16,
     crew: Option<Crew>,
+    /// This process, by a name that no other has.
+    holder: String,
+}
+
+/// An import that has begun.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Begun {
+    /// Its number.
+    pub(crate) id: i64,
+    /// Its file is kept until it is imported: interrupted, it waits for whoever has the file.
+    pub(crate) is_kept: bool,
 }
 
 impl Session {
@@ -155,28 +174,25 @@ impl Session {
                  Your own: orderstream load products|customers FILE"
             ));
         }
-        let crew = match backends.is_local() && !args.no_wait && !is_anyone_at_work(&backends, partitions, args).await?
-        {
+        let crew = match backends.is_local() && !args.no_wait && !is_anyone_at_work(&backends, args).await? {
             true => {
                 let (workers, metrics) = (WorkerArgs::with(&args.payment), ProcessMetrics::new()?);
                 Some(Crew::start(&backends, Role::ALL, &workers, &metrics, false, shutdown).await?)
             }
-            false => None,
+            false => {
+                // Others take the money; what was said of it here must be true all the same.
+                let gateways = gateways(&args.payment, &GatewayFigures::default(), Begins::Nothing)?;
+                gateway::load(&gateways, &store).await?;
+                None
+            }
         };
-        Ok(Self { store, backends, partitions, crew })
+        Ok(Self { store, backends, partitions, crew, holder: process_id() })
     }
 
-    /// On servers whose workers somebody else runs.
-    pub(crate) fn over(backends: &Backends, store: &Store, partitions: u16) -> Self {
-        Self { store: store.clone(), backends: backends.clone(), partitions, crew: None }
-    }
-
-    /// Records that a file of orders is being read; the import's number.
-    ///
-    /// # Errors
-    /// When Postgres cannot be reached.
-    pub(crate) async fn begin(&self, file: &str) -> Result<i64, store::Error> {
-        store::start_import(&self.store.pool(), ImportKind::Orders, file).await
+    /// On servers whose workers somebody else runs, in the name of `holder`.
+    pub(crate) fn over(backends: &Backends, store: &Store, partitions: u16, holder: &str) -> Self {
+        let holder = holder.to_owned();
+        Self { store: store.clone(), backends: backends.clone(), partitions, crew: None, holder }
     }
 
     async fn import(
@@ -188,58 +204,72 @@ impl Session {
     ) -> anyhow::Result<Summary> {
         let file = File::open(path, args)?;
         let mut summary = Summary::new(&file);
-        let start = async || store::start_import(&self.store.pool(), summary.kind, &summary.file).await;
-        let Some(import_id) = self.ask(progress, shutdown, start).await? else {
+        let import = NewImport {
+            kind: file.kind,
+            file_name: &file.name,
+            holder: &self.holder,
+            upload: None,
+            strict: args.strict,
+        };
+        let start = async || store::start_import(&self.store.pool(), import).await;
+        let Some(id) = self.ask(progress, shutdown, start).await? else {
             summary.outcome = Outcome::Interrupted;
             return Ok(summary);
         };
-        self.go_on(import_id, file, args, &mut summary, progress, shutdown).await?;
+        let begun = Begun { id, is_kept: false };
+        self.go_on(begun, file, args, &mut summary, progress, shutdown).await?;
         Ok(summary)
     }
 
-    /// Imports a file under its number, and writes down how that ended.
+    /// Imports a file under its number, and writes down how that ended; ends early where another process took it over.
     ///
     /// # Errors
     /// As the command.
     pub(crate) async fn go_on(
         &self,
-        import_id: i64,
+        import: Begun,
         file: File,
         args: &ImportArgs,
         summary: &mut Summary,
         progress: &mut Progress,
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
-        summary.import_id = Some(import_id);
-        let noting = self.note_progress(import_id, progress.standing());
+        summary.import_id = Some(import.id);
+        let lost = self.hold(import.id, progress.standing());
         let work = async {
             match file.kind {
-                ImportKind::Orders => self.import_as(import_id, file, args, summary, progress, shutdown).await,
-                ImportKind::Refunds => self.import_refunds(import_id, file, args, summary, progress, shutdown).await,
+                ImportKind::Orders => self.import_as(import.id, file, args, summary, progress, shutdown).await,
+                ImportKind::Refunds => self.import_refunds(import.id, file, args, summary, progress, shutdown).await,
             }
         };
         let result = tokio::select! {
             result = work => result,
-            never = noting => match never {},
+            () = lost => {
+                tracing::warn!(import = import.id, "another process has taken the import over");
+                summary.outcome = Outcome::Interrupted;
+                return Ok(());
+            }
         };
         if result.is_err() {
             summary.outcome = Outcome::Failed;
         }
-        self.note_end(import_id, summary, progress, shutdown).await;
+        self.note_end(import, summary, progress, shutdown).await;
         result
     }
 
-    /// Writes down every few seconds how far the import is, for whoever watches from another process.
-    async fn note_progress(&self, import_id: i64, standing: Arc<Mutex<Standing>>) -> Infallible {
+    /// Writes down every few seconds that this process lives and how far the import is. Ends when another process has
+    /// taken it over.
+    async fn hold(&self, import_id: i64, standing: Arc<Mutex<Standing>>) {
         let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         loop {
             tokio::time::sleep(NOTE_EVERY).await;
             let Standing { position, length, .. } = standing.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let noted =
-                store::note_import_progress(&self.store.pool(), import_id, count(position), length.map(count)).await;
-            if let Err(error) = noted {
+            let (pool, length) = (self.store.pool(), length.map(count));
+            match store::note_import_progress(&pool, import_id, &self.holder, count(position), length).await {
+                Ok(true) => {}
+                Ok(false) => return,
                 // The next one will do; the import itself says that Postgres is away.
-                tracing::debug!(%error, "the progress of the import is not noted");
+                Err(error) => tracing::debug!(%error, "the progress of the import is not noted"),
             }
         }
     }
@@ -252,6 +282,11 @@ impl Session {
         mut ask: impl AsyncFnMut() -> Result<T, store::Error>,
     ) -> Result<Option<T>, ServerError> {
         patiently(shutdown, |text| progress.note(text), async || Ok(ask().await?)).await
+    }
+
+    /// In what sums over orders are.
+    async fn currencies(&self) -> Result<Currencies, store::Error> {
+        store::currencies(&mut *self.store.pool().acquire().await?, None).await
     }
 
     async fn import_as(
@@ -270,7 +305,7 @@ impl Session {
         };
         summary.read(&read, started.elapsed());
         summary.outcome = Outcome::Publishing;
-        if self.ask(progress, shutdown, async || self.note(import_id, summary).await).await?.is_none() {
+        if self.ask(progress, shutdown, async || self.note(import_id, summary, false).await).await?.is_none() {
             summary.outcome = Outcome::Interrupted;
             return Ok(());
         }
@@ -295,7 +330,7 @@ impl Session {
             return Ok(());
         }
         summary.outcome = Outcome::Waiting;
-        if self.ask(progress, shutdown, async || self.note(import_id, summary).await).await?.is_none() {
+        if self.ask(progress, shutdown, async || self.note(import_id, summary, false).await).await?.is_none() {
             summary.outcome = Outcome::Interrupted;
             return Ok(());
         }
@@ -307,7 +342,7 @@ impl Session {
         if let Some(crew) = &self.crew {
             progress.phase("Settling", None);
             tokio::select! {
-                drained = crew.drained() => drained?,
+                drained = crew.drained(Until::Import(import_id)) => drained?,
                 () = shutdown.begun() => {
                     summary.outcome = Outcome::Interrupted;
                     return Ok(());
@@ -317,10 +352,13 @@ impl Session {
             let latency = async || store::import_latency(&self.store.pool(), import_id).await;
             summary.latency = self.ask(progress, shutdown, latency).await?.flatten();
         }
-        let states = async || store::state_counts(&self.store.pool(), Some(import_id)).await;
+        let states = async || {
+            let states = store::state_counts(&self.store.pool(), Some(import_id)).await?;
+            Ok((states, self.currencies().await?))
+        };
         summary.outcome = match self.ask(progress, shutdown, states).await? {
-            Some(states) => {
-                summary.states = states;
+            Some((states, currencies)) => {
+                (summary.states, summary.currencies) = (states, currencies);
                 Outcome::Done
             }
             None => Outcome::Interrupted,
@@ -329,22 +367,23 @@ impl Session {
     }
 
     /// Writes down how the import ended. Who interrupted it, or has an error to read, does not wait long for that.
-    async fn note_end(&self, import_id: i64, summary: &mut Summary, progress: &Progress, shutdown: &Shutdown) {
+    async fn note_end(&self, import: Begun, summary: &mut Summary, progress: &Progress, shutdown: &Shutdown) {
+        let Begun { id: import_id, is_kept } = import;
         if matches!(summary.outcome, Outcome::Done | Outcome::Published) {
-            match self.ask(progress, shutdown, async || self.note(import_id, summary).await).await {
+            match self.ask(progress, shutdown, async || self.note(import_id, summary, false).await).await {
                 Ok(Some(())) => return,
                 Ok(None) => summary.outcome = Outcome::Interrupted,
                 Err(_) => {}
             }
         }
-        let noted = tokio::time::timeout(LAST_NOTE_MAX, self.note(import_id, summary)).await;
+        let noted = tokio::time::timeout(LAST_NOTE_MAX, self.note(import_id, summary, is_kept)).await;
         if !matches!(noted, Ok(Ok(()))) {
             progress.note("Postgres was away: how this import ended is not recorded there");
         }
     }
 
-    /// Writes down where the import stands.
-    async fn note(&self, import_id: i64, summary: &Summary) -> Result<(), store::Error> {
+    /// Writes down where the import stands. One that is kept can be gone on with once it is interrupted.
+    async fn note(&self, import_id: i64, summary: &Summary, is_kept: bool) -> Result<(), store::Error> {
         let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let outcome = ImportOutcome {
             sha256: summary.sha256.clone(),
@@ -354,31 +393,38 @@ impl Session {
             orders: count(summary.published()),
             duplicates: summary.duplicates().map(count),
             conflicts: summary.conflicts().map(count),
+            is_abandoned: is_kept,
         };
-        store::note_import_status(&self.store.pool(), import_id, summary.outcome.as_str(), &outcome).await
+        let status = summary.outcome.as_str();
+        store::note_import_status(&self.store.pool(), import_id, &self.holder, status, &outcome).await
     }
 
-    async fn close(self) {
+    /// Fails if other workers than this session was told took the money.
+    async fn close(self) -> anyhow::Result<()> {
+        let gateways = self.crew.as_ref().map(|crew| crew.gateways().clone());
         if let Some(crew) = self.crew {
             crew.stop().await;
         }
         self.store.close().await;
+        gateways.map_or(Ok(()), |gateways| demand_no_refusal(&gateways))
     }
 }
 
-/// Whether some process already runs workers on these servers.
-async fn is_anyone_at_work(backends: &Backends, partitions: u16, args: &ImportArgs) -> anyhow::Result<bool> {
+/// Whether processes say that they run the stages that an import needs. Consumers prove nothing: Redis 7.0 counts how long one is
+/// idle from its last message.
+async fn is_anyone_at_work(backends: &Backends, args: &ImportArgs) -> anyhow::Result<bool> {
     let redis = backends.redis()?;
     let mut connection = redis.connect().await?;
     let stages = if args.refunds { <GroupedRefunds as Freight>::WAY } else { <Grouped as Freight>::WAY };
-    for partition in 0..partitions {
-        for stage in stages {
-            let group = redis.group_state(&mut connection, partition, *stage).await?;
-            let busy = group.is_some_and(|group| group.consumers.iter().any(|consumer| consumer.idle_ms < AT_WORK_MS));
-            if !busy {
-                return Ok(false);
-            }
-        }
-    }
-    Ok(true)
+    let now_ms = redis.now_ms(&mut connection).await?;
+    let mut processes = redis.processes(&mut connection, now_ms).await?;
+    let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
+    // A local stack's processes are on this machine: one that was killed is known to be gone at once.
+    let lives = |pid: u32| i32::try_from(pid).is_ok_and(|pid| kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH));
+    processes.retain(|process| {
+        !process.draining
+            && now_ms.saturating_sub(process.at_ms) < AT_WORK_MS
+            && (process.host != host || lives(process.pid))
+    });
+    Ok(stages.iter().all(|stage| processes.iter().any(|process| process.stages.contains_key(stage.as_str()))))
 }

@@ -15,6 +15,7 @@ mod notifications;
 pub(crate) mod orders;
 pub(crate) mod pause;
 pub(crate) mod pending;
+mod provider;
 mod reconcile;
 mod refund;
 mod run;
@@ -24,21 +25,21 @@ pub(crate) mod stock;
 mod token;
 mod top;
 
-use std::{
-    io,
-    time::{Duration, Instant},
-};
+use std::io;
 
 use clap::CommandFactory;
-use pipeline::shutdown::Shutdown;
 
 use crate::{
     backends::Backends,
     cli::{Cli, Command},
     exit::{Exit, report_in_log},
+    output,
+    signals::await_end,
     telemetry::{self, LogFormat},
     tls,
 };
+
+pub use crate::signals::shutdown_on_signal;
 
 /// Runs the command on a runtime of its own.
 ///
@@ -55,7 +56,9 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let telemetry = telemetry::start(&cli.globals, level, runtime.handle())?;
     let format = cli.globals.log_format;
-    let outcome = match (runtime.block_on(dispatch(cli)), format) {
+    let outcome = runtime.block_on(dispatch(cli));
+    await_end();
+    let outcome = match (outcome, format) {
         (Err(error), LogFormat::Json) => Ok(report_in_log(&error)),
         (outcome, _) => outcome,
     };
@@ -69,7 +72,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     let Cli { globals, command } = cli;
     match command {
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "orderstream", &mut io::stdout());
+            // Into memory: what writes them panics when the reader hangs up.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "orderstream", &mut script);
+            output::raw(&script)?;
             Ok(Exit::Done)
         }
         Command::Api { form } => api::print(form),
@@ -98,39 +104,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Notifications(args) => notifications::run(&Backends::open(&globals).await?, &args, &globals).await,
         Command::Dead { what } => dead::run(&Backends::open(&globals).await?, what, &globals).await,
         Command::Audit(args) => audit::run(&Backends::open(&globals).await?, &args, &globals).await,
+        Command::Provider(args) => provider::run(&Backends::open(&globals).await?, args, &globals).await,
         Command::Gateway(args) => gateway::run(args).await,
         Command::Import(args) => import::run(&globals, &args).await,
         Command::Generate(args) => generate::run(&args, &globals),
     }
-}
-
-/// Signals within this time are one.
-const SAME_WISH: Duration = Duration::from_secs(1);
-
-/// A shutdown that Ctrl-C or SIGTERM begins. A second one ends the process at once.
-///
-/// # Errors
-/// When the system hands out no signals.
-pub fn shutdown_on_signal() -> anyhow::Result<Shutdown> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let shutdown = Shutdown::default();
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let begun = shutdown.clone();
-    tokio::spawn(async move {
-        let mut first: Option<Instant> = None;
-        loop {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            // A terminal and its caller may both send the signal; only a later one is another wish.
-            if first.is_some_and(|first| first.elapsed() > SAME_WISH) {
-                std::process::exit(i32::from(Exit::Interrupted.code()));
-            }
-            first.get_or_insert_with(Instant::now);
-            begun.begin();
-        }
-    });
-    Ok(shutdown)
 }

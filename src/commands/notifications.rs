@@ -39,7 +39,7 @@ async fn list(backends: &Backends, args: &NotificationsArgs, globals: &Globals) 
         return Ok(Exit::Done);
     }
     if found.is_empty() {
-        eprintln!("no notifications match");
+        crate::output::note!("no notifications match");
         return Ok(Exit::Done);
     }
     let rows = found.into_iter().map(|row| {
@@ -62,7 +62,7 @@ async fn list(backends: &Backends, args: &NotificationsArgs, globals: &Globals) 
         rows.collect(),
     )?;
     if let Some(next) = next {
-        eprintln!("more: add --after {next}");
+        crate::output::note!("more: add --after {next}");
     }
     Ok(Exit::Done)
 }

@@ -2,7 +2,10 @@
 
 use anyhow::Result;
 use chrono::{DateTime, SecondsFormat, Utc};
-use pipeline::store::{self, OrderDetail, OrderFilter, WorkerSettings};
+use pipeline::{
+    gateway,
+    store::{self, FoundOrders, OrderDetail, OrderFilter, WorkerSettings},
+};
 use serde::Serialize;
 
 use crate::{
@@ -10,7 +13,7 @@ use crate::{
     cli::OrdersArgs,
     config::Globals,
     exit::{Exit, Refusal},
-    output::{self, money},
+    output::{self, amount, titled},
 };
 
 pub(super) async fn show(backends: &Backends, code: &str, globals: &Globals) -> Result<Exit> {
@@ -36,13 +39,18 @@ pub(super) async fn show(backends: &Backends, code: &str, globals: &Globals) -> 
     output::text_line(&format!("Order     {}  (id {}, partition {})", order.code, order.id, detail.partition))?;
     output::text_line(&format!("State     {state}"))?;
     output::text_line(&format!("Customer  {}", order.customer_id))?;
-    output::text_line(&format!("Total     {}   refunded {}", money(order.total), money(detail.refunded)))?;
+    let currency = order.currency.as_deref().unwrap_or_default();
+    output::text_line(&format!(
+        "Total     {}   refunded {}",
+        amount(order.total, currency),
+        amount(detail.refunded, currency)
+    ))?;
     if let Some(import) = detail.import_id {
         output::text_line(&format!("Import    {import}"))?;
     }
     output::text_line("")?;
     output::table(
-        &["LINE", "PRODUCT", "NAME", "QUANTITY", "UNIT PRICE"],
+        &["LINE", "PRODUCT", "NAME", "QUANTITY", &titled("UNIT PRICE", currency)],
         &[0, 1, 3, 4],
         detail
             .lines
@@ -53,7 +61,7 @@ pub(super) async fn show(backends: &Backends, code: &str, globals: &Globals) -> 
                     line.product_id.to_string(),
                     line.product.clone().unwrap_or_else(|| "(not in the catalogue)".to_owned()),
                     line.quantity.to_string(),
-                    money(line.unit_price),
+                    output::money(line.unit_price),
                 ]
             })
             .collect(),
@@ -99,7 +107,12 @@ fn timeline(detail: &OrderDetail) -> Vec<Moment> {
         moments.push(moment(order.created_at, "reservation", "stock reserved".to_owned()));
     }
     for payment in &detail.payments {
-        let of = format!("payment {} of {} by {}", payment.attempt, money(payment.amount), payment.gateway);
+        if payment.gateway == gateway::NONE {
+            moments.push(moment(payment.created_at, "payment", "nothing to pay: nobody was asked".to_owned()));
+            continue;
+        }
+        let asked = amount(payment.amount, payment.currency.as_deref().unwrap_or_default());
+        let of = format!("payment {} of {asked} by {}", payment.attempt, payment.gateway);
         match payment.answered_at {
             Some(answered) => {
                 moments.push(moment(payment.created_at, "payment", format!("{of} asked for")));
@@ -113,8 +126,9 @@ fn timeline(detail: &OrderDetail) -> Vec<Moment> {
         }
     }
     for refund in &detail.refunds {
-        let amount = refund.amount.map_or_else(|| "the rest".to_owned(), money);
-        let of = format!("refund {} of {amount}", refund.key);
+        let currency = order.currency.as_deref().unwrap_or_default();
+        let asked = refund.amount.map_or_else(|| "the rest".to_owned(), |cents| amount(cents, currency));
+        let of = format!("refund {} of {asked}", refund.key);
         let reason = refund.reason.as_deref().unwrap_or("no reason given");
         moments.push(moment(refund.created_at, "refund", format!("{of} asked for ({reason})")));
         if let Some(settled) = refund.settled_at {
@@ -153,11 +167,16 @@ pub(super) async fn list(backends: &Backends, args: &OrdersArgs, globals: &Globa
         status: args.state,
         reason: args.reason,
         since: args.since,
-        before_id: args.after,
-        ..OrderFilter::default()
+        until: None,
+        customer_id: args.customer,
+        import_id: args.import,
+        after_id: args.after,
     };
-    let orders = store::list_orders(&store.pool(), filter, i64::from(args.limit)).await?;
-    let next = (orders.len() == args.limit as usize).then(|| orders.last().map(|order| order.id)).flatten();
+    let found = store::search_orders(&store.pool(), filter, args.limit as usize, None).await?;
+    let Some(FoundOrders { orders, next, .. }) = found else {
+        let message = format!("--after {}: there is no order of this id", args.after.unwrap_or_default());
+        return Err(Refusal::new(Exit::NotFound, message).into());
+    };
     if globals.json {
         #[derive(Serialize)]
         struct Document<'a> {
@@ -169,7 +188,7 @@ pub(super) async fn list(backends: &Backends, args: &OrdersArgs, globals: &Globa
         return Ok(Exit::Done);
     }
     if orders.is_empty() {
-        eprintln!("no orders match");
+        crate::output::note!("no orders match");
         return Ok(Exit::Done);
     }
     let rows = orders
@@ -181,14 +200,14 @@ pub(super) async fn list(backends: &Backends, args: &OrdersArgs, globals: &Globa
                 order.customer_id.to_string(),
                 order.status,
                 order.failure_reason.unwrap_or_default(),
-                money(order.total),
+                amount(order.total, order.currency.as_deref().unwrap_or_default()),
                 time(order.created_at),
             ]
         })
         .collect();
     output::table(&["ID", "CODE", "CUSTOMER", "STATE", "REASON", "TOTAL", "CREATED"], &[0, 2, 5], rows)?;
     if let Some(next) = next {
-        eprintln!("more: add --after {next}");
+        crate::output::note!("more: add --after {next}");
     }
     Ok(Exit::Done)
 }

@@ -37,7 +37,7 @@ impl Pauses {
     async fn open(backends: &Backends, store: &Store) -> Result<Self> {
         let (pauses, warning) = Self::open_quietly(backends, store).await?;
         if let Some(warning) = warning {
-            eprintln!("warning: {warning}");
+            crate::output::note!("warning: {warning}");
         }
         Ok(pauses)
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use pipeline::{
-    domain::RefundRequest,
+    domain::{Cents, RefundRequest},
     payments::{Granting, Payments},
     store::{self, RefundFilter, RefundView, WorkerSettings},
 };
@@ -16,8 +16,8 @@ use crate::{
     cli::refund::{RefundArgs, RefundsArgs},
     config::Globals,
     exit::{Exit, Refusal},
-    gateway::{GatewayFigures, gateways, payment_limits},
-    output::{self, inert, money},
+    gateway::{self, Begins, GatewayFigures, gateways, payment_limits},
+    output::{self, amount, inert},
 };
 
 /// How often a refund that is not through is looked at.
@@ -32,11 +32,9 @@ pub(super) async fn refund(backends: &Backends, args: &RefundArgs, globals: &Glo
         let message = format!("Postgres has no order {:?}: nothing to refund", args.code);
         return Err(Refusal::new(Exit::NotFound, message).into());
     }
-    let payments = Payments::new(
-        store.clone(),
-        gateways(&args.payment, &GatewayFigures::default())?,
-        payment_limits(&args.payment),
-    );
+    let gateways = gateways(&args.payment, &GatewayFigures::default(), Begins::Nothing)?;
+    gateway::load(&gateways, &store).await?;
+    let payments = Payments::new(store.clone(), gateways, payment_limits(&args.payment));
     let granting = loop {
         match payments.refund(&[(&request, None)]).await {
             // Somebody else asked about the same order or key at the same moment.
@@ -69,28 +67,38 @@ pub(super) async fn refund(backends: &Backends, args: &RefundArgs, globals: &Glo
 }
 
 fn tell(refund: &RefundView) -> Result<()> {
-    let amount = refund.amount.map_or_else(|| "all that is left".to_owned(), money);
+    let asked = asked(refund, "all that is left");
     let text = match (refund.status.as_str(), refund.refusal.as_deref()) {
-        (_, Some(refusal)) => format!("refused: {refusal} ({amount} of order {})", refund.order_code),
+        (_, Some(refusal)) => format!("refused: {refusal} ({asked} of order {})", refund.order_code),
         ("succeeded", _) => {
             let stock = match (refund.restock, refund.restocked) {
                 (true, true) => ", its pieces are back in stock",
                 (true, false) => ", its pieces had come back before",
                 _ => "",
             };
-            format!("{amount} of order {} went back{stock}", refund.order_code)
+            match refund.amount == Some(Cents::ZERO) {
+                true => format!("the pieces of order {} are back in stock; no money went back", refund.order_code),
+                false => format!("{asked} of order {} went back{stock}", refund.order_code),
+            }
         }
         ("waiting", _) => {
             format!("waits for order {} to reach its end; see: orderstream refunds --order CODE", refund.order_code)
         }
-        _ => format!("{amount} of order {} granted; the gateway owes its answer", refund.order_code),
+        _ => format!("{asked} of order {} granted; the gateway owes its answer", refund.order_code),
     };
     output::text_line(&inert(text.as_bytes(), false))
 }
 
+/// How much was asked for, in what; `without` an amount all of it.
+fn asked(refund: &RefundView, without: &str) -> String {
+    let currency = refund.currency.as_deref().unwrap_or_default();
+    refund.amount.map_or_else(|| without.to_owned(), |cents| amount(cents, currency))
+}
+
 pub(super) async fn list(backends: &Backends, args: &RefundsArgs, globals: &Globals) -> Result<Exit> {
     let store = backends.store(WorkerSettings::Report, 1)?;
-    let filter = RefundFilter { order_code: args.order.as_deref(), status: args.status, after: None };
+    let filter =
+        RefundFilter { order_code: args.order.as_deref(), status: args.status, import_id: args.import, after: None };
     let refunds = store::list_refunds(&store.pool(), filter, i64::from(args.limit)).await?;
     if globals.json {
         #[derive(Serialize)]
@@ -101,7 +109,7 @@ pub(super) async fn list(backends: &Backends, args: &RefundsArgs, globals: &Glob
         return Ok(Exit::Done);
     }
     if refunds.is_empty() {
-        eprintln!("no refunds match");
+        crate::output::note!("no refunds match");
         return Ok(Exit::Done);
     }
     let rows = refunds
@@ -110,7 +118,7 @@ pub(super) async fn list(backends: &Backends, args: &RefundsArgs, globals: &Glob
             vec![
                 inert(refund.key.as_bytes(), false),
                 inert(refund.order_code.as_bytes(), false),
-                refund.amount.map_or_else(|| "the rest".to_owned(), money),
+                asked(&refund, "the rest"),
                 refund.status,
                 refund.refusal.unwrap_or_default(),
                 if refund.restocked { "yes" } else { "" }.to_owned(),

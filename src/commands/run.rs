@@ -3,11 +3,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use pipeline::{
+    payments::Gateways,
     relay::Board,
     runner::{CountersSnapshot, Limits, PipelineConfig, Workers},
     shutdown::Shutdown,
     store::{self, Store, WorkerSettings},
-    streams::{self, Connection, Redis},
+    streams::{self, KeptConnection, Redis},
     topology::StageName,
 };
 use tracing::{info, warn};
@@ -18,8 +19,8 @@ use crate::{
     backends::Backends,
     cli::{Role, RunArgs, WorkerArgs},
     config::Globals,
-    exit::Exit,
-    gateway::{GatewayFigures, gateways, payment_limits},
+    exit::{Exit, Refusal},
+    gateway::{self, Begins, GatewayFigures, gateways, payment_limits},
     http::Server,
     metrics::ProcessMetrics,
     monitor::{Monitor, MonitorOptions, Work},
@@ -34,7 +35,7 @@ const DRAIN_POLL: Duration = Duration::from_millis(100);
 pub(super) async fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<Exit> {
     let shutdown = shutdown_on_signal()?;
     // Wrong configuration is said before anything is waited for.
-    gateways(&args.workers.payment, &GatewayFigures::default())?;
+    gateways(&args.workers.payment, &GatewayFigures::default(), Begins::Payments)?;
     Channels::new(&args.workers.notify, &NotifySecrets::from_env()?)?;
     let (mail_from, environment) = (args.workers.notify.mail_from.as_ref(), args.http.environment.as_deref());
     let alerts = Alerts::new(&args.alerts, mail_from, environment, &AlertSecrets::from_env()?)?;
@@ -68,7 +69,7 @@ pub(super) async fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<Exi
     }
     if args.until_drained {
         tokio::select! {
-            drained = crew.drained() => drained?,
+            drained = crew.drained(Until::NothingIsLeft) => drained?,
             () = shutdown.begun() => {}
         }
     } else {
@@ -79,11 +80,12 @@ pub(super) async fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<Exi
         shutdown.begin();
         server.stopped().await?;
     }
-    let counts = crew.counts();
+    let (counts, gateways) = (crew.counts(), crew.gateways().clone());
     let in_time = crew.stop().await;
     if globals.json {
         output::json(&counts)?;
     }
+    demand_no_refusal(&gateways)?;
     match (in_time, interrupted && args.until_drained) {
         (false, _) => Ok(Exit::Failed),
         (true, true) => Ok(Exit::Interrupted),
@@ -91,10 +93,21 @@ pub(super) async fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<Exi
     }
 }
 
+/// What workers are waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// Nobody owes anything: no provider an answer, no order that has not settled a refund.
+    NothingIsLeft,
+    /// The orders and refunds of this import have come to their ends; what others wait for is theirs.
+    Import(i64),
+}
+
 /// The workers of this process, with what is needed to watch them.
 pub(super) struct Crew {
     workers: Workers,
+    gateways: Gateways,
     store: Store,
+    reports: Store,
     redis: Redis,
     stages: Vec<StageName>,
     relay: bool,
@@ -120,6 +133,15 @@ impl Crew {
         stages.dedup();
         let (relay, collector) = (roles.contains(&Role::Relay), roles.contains(&Role::Collector));
         let redis = backends.redis()?;
+        let reports = backends.store(WorkerSettings::Report, 2)?;
+        // Who begins no payments says who takes them only if it was told.
+        let begins = match stages.contains(&StageName::Payment) {
+            true => Begins::Payments,
+            false if collector || stages.contains(&StageName::Refund) => Begins::Questions,
+            false => Begins::Nothing,
+        };
+        let gateways = gateways(&args.payment, &metrics.gateway, begins)?;
+        gateway::load(&gateways, &reports).await?;
         let config = PipelineConfig {
             stages: stages.clone(),
             relay,
@@ -133,21 +155,30 @@ impl Crew {
                 ..Limits::default()
             },
             collector,
-            gateways: gateways(&args.payment, &metrics.gateway)?,
+            gateways: gateways.clone(),
             payments: payment_limits(&args.payment),
             metrics: metrics.pipeline.clone(),
         };
         // One connection per worker, one for the relay, five for the collector, one for watching.
         let workers: u32 = StageName::ALL.iter().map(|stage| u32::from(config.workers_of(*stage))).sum();
         let store = backends.store(WorkerSettings::Worker, workers + 7)?;
-        let reports = backends.store(WorkerSettings::Report, 2)?;
         metrics.watch_pool("workers", &store);
         metrics.watch_pool("worker_reports", &reports);
-        let workers = Workers::start(&config, (&store, &reports), &redis, shutdown).await?;
+        // Before the workers: what they do is told, also on a channel that is switched on for the first time.
         let notifier = match roles.contains(&Role::Notifier) {
-            true => Notifying::start(backends, &args.notify, metrics, shutdown).await?,
+            true => Notifying::prepare(backends, &args.notify, metrics).await?,
             false => None,
         };
+        let workers = Workers::start(&config, (&store, &reports), &redis, shutdown).await.map_err(gateway::refused)?;
+        // A process that must begin no more payments ends: it says why, and whoever keeps it running sees it.
+        tokio::spawn({
+            let (gateways, shutdown) = (gateways.clone(), shutdown.clone());
+            async move {
+                gateways.refused().await;
+                shutdown.begin();
+            }
+        });
+        let notifier = notifier.map(|notifier| Notifying::start(notifier, shutdown));
         let beside = roles.iter().filter(|role| role.stage().is_none());
         let work =
             Work { stages: workers.counters().clone(), roles: beside.map(|role| role.as_str().to_owned()).collect() };
@@ -157,7 +188,9 @@ impl Crew {
         info!(stages = names.join(","), relay, "running");
         Ok(Self {
             workers,
+            gateways,
             store,
+            reports,
             redis,
             stages,
             relay,
@@ -168,18 +201,18 @@ impl Crew {
         })
     }
 
-    /// Waits until the streams of all stages are acknowledged to their end, with a collector nobody owes an answer, and
-    /// with a relay the board shows the last event. Looks twice: a message between two streams is seen by neither look
+    /// Waits until the streams of all stages are acknowledged to their end, with a collector what `until` says is not open any
+    /// more, and with a relay the board shows the last event. Looks twice: a message between two streams is seen by neither look
     /// alone. A server that is away has not drained; the workers say that it is away.
-    pub(super) async fn drained(&self) -> anyhow::Result<()> {
+    pub(super) async fn drained(&self, until: Until) -> anyhow::Result<()> {
         let mut calm = 0;
-        let mut connection = None;
+        let mut connection = KeptConnection::new(&self.redis);
         while calm < 2 {
-            calm = match self.is_drained(&mut connection).await {
+            calm = match self.is_drained(until, &mut connection).await {
                 Ok(true) => calm + 1,
                 Ok(false) => 0,
                 Err(error) if error.outage().is_some() => {
-                    connection = None;
+                    connection.forget();
                     0
                 }
                 Err(error) => return Err(error.into()),
@@ -189,11 +222,8 @@ impl Crew {
         Ok(())
     }
 
-    async fn is_drained(&self, connection: &mut Option<Connection>) -> Result<bool, ServerError> {
-        let connection = match connection {
-            Some(connection) => connection,
-            None => connection.insert(self.redis.connect().await?),
-        };
+    async fn is_drained(&self, until: Until, connection: &mut KeptConnection) -> Result<bool, ServerError> {
+        let connection = connection.get().await?;
         for partition in 0..self.store.partitions().await? {
             for stage in &self.stages {
                 let group = self.redis.group_state(connection, partition, *stage).await?;
@@ -203,8 +233,12 @@ impl Crew {
             }
         }
         if self.collector {
-            let mut postgres = self.store.pool().acquire().await.map_err(store::Error::from)?;
-            if store::is_money_owed(&mut postgres).await? {
+            let mut postgres = self.reports.pool().acquire().await.map_err(store::Error::from)?;
+            let is_open = match until {
+                Until::NothingIsLeft => store::is_money_owed(&mut postgres).await?,
+                Until::Import(import_id) => store::is_import_open(&mut postgres, import_id).await?,
+            };
+            if is_open {
                 return Ok(false);
             }
         }
@@ -220,6 +254,11 @@ impl Crew {
             Some(notifier) => Ok(notifier.is_done().await?),
             None => Ok(true),
         }
+    }
+
+    /// Who takes the money.
+    pub(super) fn gateways(&self) -> &Gateways {
+        &self.gateways
     }
 
     /// What each stage has done.
@@ -255,6 +294,14 @@ impl Crew {
             );
         }
         in_time
+    }
+}
+
+/// Fails if this process had to end because another gateway takes new payments than it was told.
+pub(super) fn demand_no_refusal(gateways: &Gateways) -> anyhow::Result<()> {
+    match gateways.refusal() {
+        Some(why) => Err(Refusal::new(Exit::Conflict, why).into()),
+        None => Ok(()),
     }
 }
 

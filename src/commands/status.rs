@@ -4,7 +4,7 @@ use anyhow::Result;
 use pipeline::{
     relay::Board,
     store::{self, Store, WorkerSettings},
-    streams::{Connection, DEAD_LETTERS_MAX, DeadLetterReasons, GroupState, Pause, Redis, StreamState},
+    streams::{Books, Connection, DEAD_LETTERS_MAX, DeadLetterReasons, GroupState, Pause, Redis, StreamState},
     topology::StageName,
 };
 use serde::Serialize;
@@ -40,8 +40,9 @@ pub(crate) struct Status {
 struct Partition {
     partition: u16,
     streams: Vec<StreamState>,
+    /// Kept, replayed or not.
     dead_letters: u64,
-    /// Of the newest dead letters.
+    /// What is undecided among them.
     dead_letter_reasons: DeadLetterReasons,
 }
 
@@ -108,7 +109,11 @@ fn print(status: &Status) -> Result<()> {
                 group.name.clone(),
                 group.lag.map_or_else(|| "unknown".to_owned(), thousands),
                 thousands(group.pending),
-                group.oldest_age_ms.map_or_else(|| "-".to_owned(), age),
+                match group.oldest_age_ms {
+                    Some(ms) => age(ms),
+                    None if group.age_unknown.is_some() => "unknown".to_owned(),
+                    None => "-".to_owned(),
+                },
                 group.consumers.len().to_string(),
             ]);
         }
@@ -133,7 +138,12 @@ fn print(status: &Status) -> Result<()> {
     output::text_line("")?;
     let dead: u64 = status.partitions.iter().map(|partition| partition.dead_letters).sum();
     let cursor = status.relay.cursor.unwrap_or(0);
-    output::text_line(&format!("Dead letters  {}", thousands(dead)))?;
+    let undecided: u64 = status.partitions.iter().map(|partition| partition.dead_letter_reasons.undecided).sum();
+    let kept = match dead.saturating_sub(undecided) {
+        0 => String::new(),
+        replayed => format!(" to decide about; {} more were replayed", thousands(replayed)),
+    };
+    output::text_line(&format!("Dead letters  {}{kept}", thousands(undecided)))?;
     let mut reasons = std::collections::BTreeMap::<&str, u64>::new();
     let mut looked_at = 0;
     for found in status.partitions.iter().map(|partition| &partition.dead_letter_reasons) {
@@ -168,7 +178,11 @@ fn warnings(partition: &Partition) -> Vec<String> {
         ));
     }
     for (stage, stream) in StageName::ALL.iter().zip(&partition.streams) {
+        warnings.extend(stream.ids_exhausted());
+        let ageless = stream.groups.iter().find_map(|group| group.age_unknown);
+        warnings.extend(ageless.map(|why| format!("ages of entries in {} are unknown: {why}", stream.key)));
         let own = stream.groups.iter().find(|group| group.name == stage.as_str());
+        warnings.extend(own.and_then(|group| group.books).and_then(|books| unbalanced(&stream.key, books)));
         let strangers = stream.groups.iter().filter(|group| group.name != stage.as_str());
         for group in strangers.filter(|group| pins(group, own)) {
             let name = inert(group.name.as_bytes(), false);
@@ -182,6 +196,22 @@ fn warnings(partition: &Partition) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// That messages of a stream were delivered to nobody, and what became of them.
+fn unbalanced(key: &str, books: Books) -> Option<String> {
+    let missing = books.missing.unwrap_or_default();
+    let found = books.lost + books.redriven;
+    (missing + found > 0).then(|| {
+        format!(
+            "of {key}, {} messages were delivered to nobody: {} are missing now, {} were given out again, {} are gone and \
+             have to be added again (orderstream reconcile --history)",
+            thousands(missing + found),
+            thousands(missing),
+            thousands(books.redriven),
+            thousands(books.lost),
+        )
+    })
 }
 
 /// Whether a strange group keeps entries in the stream that the stage is done with, and does not look like catching up.

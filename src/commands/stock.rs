@@ -52,7 +52,7 @@ pub(super) async fn run(backends: &Backends, args: &StockArgs, globals: &Globals
         return Ok(Exit::Done);
     }
     if page.products.is_empty() {
-        eprintln!("no products match");
+        crate::output::note!("no products match");
         return Ok(Exit::Done);
     }
     let row = |product: ProductStock| {
@@ -68,7 +68,7 @@ pub(super) async fn run(backends: &Backends, args: &StockArgs, globals: &Globals
     let rows = page.products.into_iter().map(row).collect();
     output::table(&["PRODUCT", "SKU", "NAME", "ON HAND", "RESERVED", "AVAILABLE"], &[0, 3, 4, 5], rows)?;
     if let Some(next) = page.next {
-        eprintln!("more: add --after {next}");
+        crate::output::note!("more: add --after {next}");
     }
     Ok(Exit::Done)
 }

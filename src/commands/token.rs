@@ -30,7 +30,7 @@ pub(super) async fn run(backends: &Backends, command: TokenCommand, globals: &Gl
             if globals.json {
                 output::json(&json!({ "id": id, "name": name, "role": role, "token": token }))?;
             } else {
-                eprintln!("Token {id}, {role}, for {name}. It is shown this once:");
+                crate::output::note!("Token {id}, {role}, for {name}. It is shown this once:");
                 output::text_line(&token)?;
             }
         }

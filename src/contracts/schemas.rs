@@ -17,6 +17,10 @@ const CONTROL: &str = r"\u0000-\u001f\u007f-\u009f";
 /// Blanks, as `char::is_whitespace` knows them; those among the control characters aside.
 const BLANK: &str = r"\u0020\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000";
 
+/// Characters that nobody sees, as `pipeline::domain::is_unseen` knows them, control characters and blanks included; those beyond
+/// 16 bits aside, which patterns have no portable form for.
+const UNSEEN: &str = r"\u0000-\u001f\u007f-\u00a0\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890-\u0891\u08e2\u115f-\u1160\u1680\u17b4-\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb";
+
 /// The words of an enum.
 pub(super) fn words<T: Display>(all: &[T]) -> Value {
     json!({ "type": "string", "enum": all.iter().map(ToString::to_string).collect::<Vec<_>>() })
@@ -57,16 +61,31 @@ fn text(bytes_max: usize, not: &str, description: &str) -> Value {
     })
 }
 
-/// What names may not have: control characters anywhere, blanks at the ends.
-fn no_name() -> String {
+/// What names from before may not have: control characters anywhere, blanks at the ends.
+fn no_known_name() -> String {
     format!("[{CONTROL}]|^[{BLANK}]|[{BLANK}]$")
+}
+
+/// What new names may not have: characters that nobody sees, blanks at the ends.
+fn no_name() -> String {
+    format!(r"[{UNSEEN}]|^\u0020|\u0020$")
 }
 
 fn order_code() -> Value {
     text(
         ORDER_CODE_BYTES_MAX,
         &no_name(),
-        "The order's name outside: without control characters, and without blanks at its ends.",
+        "The order's name outside: without characters that nobody sees, without blanks at its ends, and in the Unicode normal \
+         form NFC.",
+    )
+}
+
+/// The code of an order that may be from before codes were as strict as they are.
+fn known_order_code() -> Value {
+    text(
+        ORDER_CODE_BYTES_MAX,
+        &no_known_name(),
+        "The name of an order that is there: without control characters, and without blanks at its ends.",
     )
 }
 
@@ -116,12 +135,11 @@ pub(super) fn refund() -> Value {
                 &format!("{}|^{}", no_name(), RefundKey::AUTOMATIC),
                 "The name of the refund: the same key is the same refund, however often it is asked for.",
             ),
-            "order_code": order_code(),
+            "order_code": known_order_code(),
             "amount": {
                 "type": ["string", "null"],
                 "pattern": decimal_up_to(Cents::new(TOTAL_CENTS_MAX)),
-                "not": { "type": "string", "pattern": r"^[0.]+$" },
-                "description": "A decimal above 0 in a string; absent or null for all that is left.",
+                "description": "A decimal in a string, above 0, or 0 with restock; absent or null for all that is left.",
             },
             "reason": {
                 "type": ["string", "null"],
@@ -132,9 +150,13 @@ pub(super) fn refund() -> Value {
             "restock": {
                 "type": "boolean",
                 "default": false,
-                "description": "Whether the order's pieces come back to the stock; they do once, however many refunds ask.",
+                "description": "Whether the order's pieces come back to the stock; they do once, however many refunds ask, \
+                                also without money where none is left.",
             },
         },
+        // Without money there must be something else to bring back.
+        "if": { "properties": { "restock": { "const": true } }, "required": ["restock"] },
+        "else": { "properties": { "amount": { "not": { "type": "string", "pattern": r"^[0.]+$" } } } },
         "description": "Fields that are not named here are ignored.",
     })
 }
@@ -201,7 +223,7 @@ pub(super) fn event(kind: EventKind) -> Value {
             &["customer_id", "reason"],
         ),
         EventKind::Refunded => (
-            "Money went back; the amount is the refund's.",
+            "Money went back, or the order's pieces did without any; the amount is the refund's.",
             json!({
                 "refund_key": refund_key,
                 "restocked": { "const": true, "description": "There if the order's pieces came back to the stock." },
@@ -224,6 +246,8 @@ pub(super) fn event(kind: EventKind) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use pipeline::domain::is_unseen;
+
     use super::*;
 
     #[test]
@@ -233,5 +257,29 @@ mod tests {
             decimal_up_to(Cents::new(TOTAL_CENTS_MAX)),
             r"^0*([0-9]{1,11}(\.[0-9]{1,2})?|100000000000(\.0{1,2})?)$"
         );
+    }
+
+    #[test]
+    fn the_pattern_has_what_nobody_sees() {
+        let ranges: Vec<(u32, u32)> = UNSEEN
+            .split(r"\u")
+            .skip(1)
+            .fold(Vec::new(), |mut ranges: Vec<(u32, Option<u32>, bool)>, part| {
+                let (number, goes_on) = part.strip_suffix('-').map_or((part, false), |number| (number, true));
+                let number = u32::from_str_radix(number, 16).expect("a number");
+                match ranges.last_mut() {
+                    Some((_, end @ None, true)) => *end = Some(number),
+                    _ => ranges.push((number, None, goes_on)),
+                }
+                ranges
+            })
+            .into_iter()
+            .map(|(start, end, _)| (start, end.unwrap_or(start)))
+            .collect();
+        for character in ('\0'..='\u{ffff}').filter(|character| *character != ' ') {
+            let number = u32::from(character);
+            let matches = ranges.iter().any(|(start, end)| (*start..=*end).contains(&number));
+            assert_eq!(matches, is_unseen(character), "U+{number:04X}");
+        }
     }
 }

@@ -11,9 +11,10 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// A page without filters.
+    /// A page, with what its address says already.
     pub(super) fn of(path: impl Into<String>) -> Self {
-        Self { text: path.into(), has_query: false }
+        let text = path.into();
+        Self { has_query: text.contains('?'), text }
     }
 
     /// Adds a filter, if there is one.

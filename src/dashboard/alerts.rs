@@ -55,6 +55,26 @@ const REMEDIES: &[(&str, &str, &str)] = &[
         "Many orders fail. The reasons of today tell whether it is the stock, the catalogue or the payment provider.",
         "/",
     ),
+    (
+        "import_abandoned",
+        "The process of an import has vanished. Import the same file again: that brings in the rest and repeats nothing.",
+        "/imports",
+    ),
+    (
+        "server_went_back",
+        "A server was restored or emptied. Orders that Postgres knows go on; let programs add again what only Redis had.",
+        "/",
+    ),
+    (
+        "deliveries_lost",
+        "A consumer was deleted, or entries were: what is still in the stream is given out again, the rest has to be added again.",
+        "/streams",
+    ),
+    (
+        "server_refuses",
+        "A server answers and refuses writes: make room, or point at the primary. Workers wait and lose nothing.",
+        "/",
+    ),
     ("server_away", "Redis or Postgres does not answer. Workers wait for it and lose nothing.", "/"),
 ];
 

@@ -7,7 +7,14 @@ use pipeline::{
 };
 
 use super::fields::Fields;
-use crate::{actions::Note, http::App, output::thousands};
+use crate::{
+    actions::Note,
+    http::App,
+    output::{cut, thousands},
+};
+
+/// Characters of why a letter was refused.
+const REFUSAL_CHARS: usize = 300;
 
 /// What is said of the action that the address names: `action` is its number in the log, `unrecorded` how many an action
 /// changed that is not in there. Nothing otherwise.
@@ -58,6 +65,10 @@ pub(super) fn sentence(action: &Action) -> String {
         ActionVerb::EditAndReplay => format!("Replayed {} with another body", action.target),
         ActionVerb::Discard => format!("Discarded {} ({})", many("letter"), action.target),
         ActionVerb::Refund => format!("Asked for a refund of {}", action.target),
+        ActionVerb::SetProvider => format!("Had {} take new payments", action.target),
+        ActionVerb::LocateProvider => format!("Recorded {} for earlier payments", action.target),
+        ActionVerb::MoveProvider => format!("Moved the provider {}", action.target),
+        ActionVerb::AcceptKey => format!("Recorded another key for the provider {}", action.target),
     };
     let others: Vec<String> = [("refused", "refused"), ("already", "replayed before"), ("gone", "gone meanwhile")]
         .iter()
@@ -68,6 +79,9 @@ pub(super) fn sentence(action: &Action) -> String {
         .collect();
     if !others.is_empty() {
         text.push_str(&format!("; {}", others.join(", ")));
+    }
+    if let Some(refusal) = action.detail["refusal"].as_str() {
+        text.push_str(&format!(" ({})", cut(refusal, REFUSAL_CHARS)));
     }
     match action.outcome {
         ActionOutcome::Done => text.push('.'),

@@ -14,18 +14,23 @@ use super::{
     page::{Nav, page},
     visitor::Visitor,
 };
-use crate::http::{
-    App,
-    imports::{Document, has_rejects},
-    problem::{Code, Problem},
-    query::Params,
+use crate::{
+    commands::figures::read_currencies,
+    http::{
+        App,
+        imports::{Document, has_rejects},
+        problem::{Code, Problem},
+        query::Params,
+    },
+    output::titled,
 };
 
 /// Imports on a page.
 const PAGE_IMPORTS: usize = 50;
 
-/// An importer says something every two seconds. One that was silent for so long has ended without a word.
-const SILENCE_MAX: TimeDelta = TimeDelta::seconds(30);
+/// An importer says something every two seconds. One that was silent for so long has ended without a word; soon after,
+/// whoever watches ends its import.
+const SILENCE_MAX: TimeDelta = TimeDelta::seconds(15);
 
 /// Which page.
 #[derive(Debug, Default, Deserialize)]
@@ -65,6 +70,7 @@ pub(super) async fn show(State(app): State<App>, visitor: Visitor, Path(id): Pat
         true => store::state_counts(&pool, Some(id)).await?,
         false => Vec::new(),
     };
+    let currencies = read_currencies(&app.reports, None).await?;
     let state = |state: &store::StateCount| {
         context! {
             status => &*state.status,
@@ -77,6 +83,8 @@ pub(super) async fn show(State(app): State<App>, visitor: Visitor, Path(id): Pat
         import => row(&app, view),
         is_of_orders,
         states => states.iter().map(state).collect::<Vec<_>>(),
+        total_title => titled("Total", &currencies.label()),
+        currency_note => currencies.note(),
     };
     page(&app, &visitor, Nav::Imports, "import.html", &format!("Import {id}"), context)
 }
@@ -111,6 +119,8 @@ fn row(app: &App, view: ImportView) -> Value {
         word,
         is_running,
         is_silent,
+        is_abandoned => view.abandoned,
+        is_uploaded => view.uploaded,
         rows => view.rows,
         rejected_rows => view.rejected_rows,
         rejected_orders => view.rejected_orders,

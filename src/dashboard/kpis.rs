@@ -18,7 +18,7 @@ use super::{
     visitor::Visitor,
 };
 use crate::{
-    commands::figures::Kpis,
+    commands::figures::{Kpis, read_currencies},
     http::{
         App,
         problem::Problem,
@@ -70,7 +70,8 @@ pub(super) async fn show(
     let pool = app.reports.pool();
     let customer_names = store::customer_names(&pool, &ids(&customers)).await?;
     let product_names = store::product_names(&pool, &ids(&products)).await?;
-    let kpis = Kpis::new(from, to, &sum);
+    let kpis = Kpis::new(from, to, &sum, read_currencies(&app.reports, Some(to)).await?);
+    let leaders = read_currencies(&app.reports, of_day).await?;
     let spans = [("Today", 1), ("7 days", 7), ("30 days", 30), ("90 days", 90)].map(|(name, days)| {
         let start = before(today, days - 1);
         let path = Address::of("/kpis").with("from", Some(start)).with("to", Some(today)).text();
@@ -81,6 +82,10 @@ pub(super) async fn show(
         to => to.to_string(),
         spans,
         is_one_day => of_day.is_some(),
+        currency => kpis.currencies.label(),
+        currency_note => kpis.currencies.note(),
+        leaders_currency => leaders.label(),
+        leaders_note => leaders.note(),
         orders => kpis.orders,
         completed => kpis.completed,
         failed => kpis.failed,
@@ -88,6 +93,7 @@ pub(super) async fn show(
         refunds => kpis.refunds.get(),
         net_revenue => kpis.net_revenue.get(),
         average => kpis.average_order_value.map(Cents::get),
+        paid_back => kpis.paid_back.get(),
         reasons => reasons(&sum),
         days => days.iter().zip(&figures).map(row).collect::<Vec<_>>(),
         columns => columns(&days, &figures),
@@ -120,6 +126,7 @@ fn row((day, figures): (&NaiveDate, &DayFigures)) -> Value {
         revenue => figures.revenue_cents,
         refunds => figures.refunded_cents,
         net_revenue => figures.revenue_cents - figures.refunded_cents,
+        paid_back => figures.paid_back_cents,
     }
 }
 

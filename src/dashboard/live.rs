@@ -110,6 +110,10 @@ impl Live {
         for stage in StageName::ALL {
             live.stage(stage, snapshot.stage(stage));
         }
+        live.shape(
+            "paused",
+            snapshot.stages.iter().filter(|view| view.paused.is_some()).map(|view| view.stage.as_str()),
+        );
         live.today(snapshot);
         live.dead_letters(snapshot);
         live.rest(snapshot);
@@ -227,8 +231,10 @@ impl Live {
         self.text("today.failed", thousands(today.failed));
         let part = format::percent(today.failed as f64, orders as f64);
         self.text("today.failed_part", if orders > 0 { format!("{part} of orders") } else { String::new() });
+        let at_face_value = if today.currencies.is_mixed() { " at face value" } else { "" };
+        self.text("today.currency", format!("{}{at_face_value}", today.currencies.label()));
         self.text("today.revenue", format::money(today.revenue_cents));
-        self.text("today.refunded", format::money(today.refunded_cents));
+        self.text("today.paid_back", format::money(today.paid_back_cents));
         self.text("today.net", format::money(today.revenue_cents - today.refunded_cents));
         self.shape("failed", today.failed_by.keys());
         for (reason, count) in &today.failed_by {
@@ -238,13 +244,20 @@ impl Live {
 
     fn dead_letters(&mut self, snapshot: &Snapshot) {
         let dead = &snapshot.dead_letters;
-        self.text("dead.count", thousands(dead.count));
+        self.text("dead.count", thousands(dead.undecided));
         let age = |seconds: Option<f64>| seconds.map_or_else(String::new, |age| format!("{} old", monitor::span(age)));
         self.text("dead.oldest", age(dead.oldest_seconds));
         self.text("dead.newest", age(dead.newest_seconds));
         self.text("dead.parked", snapshot.parked_orders.map_or_else(|| "unknown".to_owned(), thousands));
-        self.count("dead.badge", dead.count, "dead letters");
-        self.shape("dead", dead.reasons.keys());
+        let kept = match dead.count.saturating_sub(dead.undecided) {
+            0 => String::new(),
+            replayed => format!("{} more were replayed", thousands(replayed)),
+        };
+        self.hidden("dead.kept", kept.is_empty());
+        self.text("dead.kept", kept);
+        self.count("dead.badge", dead.undecided, "dead letters to decide about");
+        let is_mended = if dead.count > dead.undecided { "mended" } else { "" };
+        self.shape("dead", dead.reasons.keys().map(String::as_str).chain([is_mended]));
         for (reason, count) in &dead.reasons {
             let all = i64::try_from(dead.looked_at).unwrap_or(i64::MAX);
             self.part_of(&format!("dead.{reason}"), i64::try_from(*count).unwrap_or(i64::MAX), all);
@@ -271,12 +284,14 @@ impl Live {
         self.badge("drift", tone, word);
         let (tone, word) = match &snapshot.postgres_away {
             _ if snapshot.seq == 0 => (Tone::Unknown, "unknown"),
+            _ if snapshot.postgres_refuses.is_some() => (Tone::Bad, "refuses"),
             None => (Tone::Good, "answers"),
             Some(_) => (Tone::Bad, "away"),
         };
         self.badge("postgres", tone, word);
         let (tone, word) = match &snapshot.stale {
             _ if snapshot.seq == 0 => (Tone::Unknown, "unknown"),
+            None if snapshot.redis_refuses.is_some() => (Tone::Bad, "refuses writes"),
             None => (Tone::Good, "answers"),
             Some(_) => (Tone::Bad, "away"),
         };

@@ -17,6 +17,9 @@ use crate::{http::App, monitor::Snapshot};
 /// After this long without a look its texts are made anew: they say then that they are old.
 const MADE_ANEW: Duration = Duration::from_secs(3);
 
+/// So long the texts of a new look may take.
+const SHOWN_WITHIN: Duration = Duration::from_secs(1);
+
 /// A look at the pipeline.
 pub(super) struct Look {
     /// What the monitor saw.
@@ -55,6 +58,13 @@ impl Looks {
         if look.made.elapsed() < MADE_ANEW { look } else { Arc::new(Look::of(Arc::clone(&look.snapshot))) }
     }
 
+    /// The look with this number, or a later one, once its texts are made.
+    pub(super) async fn of_seq(&self, seq: u64) {
+        let mut looks = self.subscribe();
+        // It ends with the process.
+        let _over = looks.wait_for(|look| look.snapshot.seq >= seq).await.is_err();
+    }
+
     /// Every look from now on; who is slow gets the newest only.
     pub(super) fn subscribe(&self) -> watch::Receiver<Arc<Look>> {
         self.newest.subscribe()
@@ -71,6 +81,15 @@ pub(crate) async fn follow(app: App) {
             changed = snapshots.changed() => if changed.is_err() { return },
             () = app.shutdown.begun() => return,
         }
+    }
+}
+
+/// Somebody has done something: the page that comes next shows it. Waits for a look that began after this, within
+/// bounds.
+pub(super) async fn look_again(app: &App) {
+    if let Some(seq) = app.monitor.look_again().await {
+        let shown = app.dashboard.looks.of_seq(seq);
+        let _in_time = tokio::time::timeout(SHOWN_WITHIN, shown).await.is_ok();
     }
 }
 

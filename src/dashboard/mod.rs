@@ -30,6 +30,7 @@ mod look;
 mod orders;
 mod overview;
 mod page;
+mod refund_form;
 mod refunds;
 mod spark;
 mod stock;
@@ -102,7 +103,11 @@ pub(crate) fn routes() -> Router<App> {
         .route("/assets/{name}", get(assets::show))
         .route("/orders", get(orders::list))
         .route("/orders/{code}", get(orders::show))
-        .route("/orders/{code}/refunds", post(orders::refund))
+        .route("/orders/{code}/refunds", post(refund_form::send))
+        // For codes that cannot stand in a path.
+        .route("/order", get(orders::show_named))
+        .route("/order/refund", get(refund_form::confirm))
+        .route("/order/refunds", post(refund_form::send_named))
         .route("/refunds", get(refunds::list))
         .route("/stock", get(stock::list))
         .route("/kpis", get(kpis::show))

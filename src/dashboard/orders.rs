@@ -1,41 +1,36 @@
 //! Orders: finding them, and the story of one.
 
 use axum::{
-    body::Body,
     extract::{Path, State},
-    http::HeaderMap,
     response::Response,
 };
 use minijinja::{Value, context, value::Serde};
 use pipeline::{
-    domain::{ActionOutcome, ActionVerb, ActionVia, FailureReason, OrderCode, OrderStatus, RefundStatus},
+    domain::{FailureReason, OrderCode, OrderStatus, RefundStatus},
     store::{self, OrderDetail, OrderFilter, OrderSummary},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use super::{
     address::{Address, day_bounds, number, typed},
-    login::{read_form, see_other},
+    login::see_other,
     page::{Nav, page},
-    visitor::{Acting, Visitor},
+    refund_form,
+    visitor::Visitor,
 };
 use crate::{
-    actions::{Deed, Effect, Recorder},
     commands::orders::document,
     http::{
-        App,
+        App, links,
+        order_views::SEARCH_TIME,
         problem::{Code, Problem},
-        query::{Params, day, encoded, word},
-        refunds::{Asked, ask},
+        query::{Params, day, invalid, word},
     },
+    output::titled,
 };
 
 /// Orders on a page.
-const PAGE_ORDERS: i64 = 50;
-
-/// Most bytes of the form for a refund.
-const FORM_BYTES_MAX: u64 = 16_384;
+const PAGE_ORDERS: usize = 50;
 
 /// What is looked for.
 #[derive(Debug, Default, Deserialize)]
@@ -59,11 +54,11 @@ pub(super) async fn list(
     let pool = app.reports.pool();
     let code = typed(&filters.q);
     // What is none of ours is looked for, too, and not found.
-    let searched = code.filter(|code| OrderCode::check(code).is_ok());
+    let searched = code.filter(|code| OrderCode::check_known(code).is_ok());
     let (mut orders, mut next, mut cut_short, mut refund_of) = (Vec::new(), None, false, None);
     if let Some(code) = searched {
         if store::known_orders(&pool, &[code.to_owned()]).await?.contains_key(code) {
-            return Ok(see_other(&format!("/orders/{}", encoded(code))));
+            return Ok(see_other(&links::order_page(code)));
         }
         refund_of = store::find_refund(&pool, code).await?.map(|refund| refund.order_code);
     } else if code.is_none() {
@@ -75,9 +70,10 @@ pub(super) async fn list(
             until: on.map(|(_, until)| until),
             customer_id: number("customer", &filters.customer)?,
             import_id: number("import", &filters.import)?,
-            before_id: filters.after,
+            after_id: filters.after,
         };
-        let found = store::search_orders(&pool, filter, PAGE_ORDERS).await?;
+        let found = store::search_orders(&pool, filter, PAGE_ORDERS, Some(SEARCH_TIME)).await?;
+        let found = found.ok_or_else(|| invalid("after", "there is no order of this id"))?;
         let address = |after: Option<i64>| {
             Address::of("/orders")
                 .with("status", typed(&filters.status))
@@ -137,6 +133,7 @@ fn row(order: &OrderSummary) -> Value {
         tone => tone(&order.status),
         reason => order.failure_reason.as_deref(),
         total => order.total.get(),
+        currency => order.currency.as_deref(),
         created_at => order.created_at.to_rfc3339(),
         settled_at => order.settled_at.map(|at| at.to_rfc3339()),
         took,
@@ -151,7 +148,10 @@ fn seconds_between(from: chrono::DateTime<chrono::Utc>, to: chrono::DateTime<chr
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Told {
+    /// The key of a refund that was asked for.
     refund: Option<String>,
+    /// The key of a form that was used before, for another refund.
+    other: Option<String>,
 }
 
 /// One order: where it stands, and how it came there.
@@ -161,8 +161,30 @@ pub(super) async fn show(
     Path(code): Path<String>,
     Params(told): Params<Told>,
 ) -> Result<Response, Problem> {
+    page_of(&app, &visitor, code, told).await
+}
+
+/// The page of an order whose code cannot stand in a path.
+pub(super) async fn show_named(
+    State(app): State<App>,
+    visitor: Visitor,
+    Params(Named { code, refund, other }): Params<Named>,
+) -> Result<Response, Problem> {
+    page_of(&app, &visitor, code, Told { refund, other }).await
+}
+
+/// An order that is named in the query, with what came of a form of its page.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Named {
+    code: String,
+    refund: Option<String>,
+    other: Option<String>,
+}
+
+async fn page_of(app: &App, visitor: &Visitor, code: String, told: Told) -> Result<Response, Problem> {
     let pool = app.reports.pool();
-    let known = match OrderCode::check(&code) {
+    let known = match OrderCode::check_known(&code) {
         Ok(()) => store::find_order(&pool, &code).await?,
         Err(_) => None,
     };
@@ -170,11 +192,23 @@ pub(super) async fn show(
         let detail = "Postgres has no order of this code. It may be on its way still, or be a dead letter.";
         return Err(Problem::new(Code::NotFound, detail));
     };
-    // The key of a refund that was asked for a moment ago: it is on its way, or among the others already.
-    let asked = typed(&told.refund).map(str::to_owned);
-    let is_known = asked.as_ref().is_some_and(|key| detail.refunds.iter().any(|refund| refund.key == *key));
     let customer = store::customer_names(&pool, &[detail.order.customer_id]).await?.remove(&detail.order.customer_id);
-    let left = detail.order.total.get() - detail.refunded.get();
+    let currency = detail.order.currency.clone().unwrap_or_default();
+    let left = refund_form::left_of(&detail);
+    let key = refund_form::key_of(&store::installation(&pool).await?, &detail);
+    let sent_at = refund_form::sent_at(app, &detail, &key).await?;
+    let told = match (typed(&told.refund), typed(&told.other)) {
+        (Some(key), _) => Some(refund_form::outcome(app, &detail, key, &currency)),
+        (None, Some(key)) => {
+            let text = refund_form::other(&detail, key, &currency);
+            Some(refund_form::Outcome { tone: "warn", text, is_open: false })
+        }
+        // It was sent from another page, or before this one was loaded.
+        (None, None) => sent_at.map(|_| refund_form::outcome(app, &detail, &key, &currency)),
+    };
+    let is_open = detail.order.settled_at.is_none()
+        || told.as_ref().is_some_and(|told| told.is_open)
+        || detail.refunds.iter().any(|refund| refund.settled_at.is_none());
     let title = format!("Order {code}");
     let document = document(detail);
     let context = context! {
@@ -188,20 +222,17 @@ pub(super) async fn show(
         customer,
         refunded => document.detail.refunded.get(),
         left,
-        may_refund => document.detail.order.status == "completed" && left > 0,
-        asked => asked.filter(|_| !is_known),
-        came => is_known,
-        // The form is the request: sent twice, it is one refund.
-        key => format!("page-{}", random_name().map_err(|error| Problem::new(Code::Internal, error.to_string()))?),
+        may_restock => refund_form::may_restock(&document.detail),
+        may_refund => left > 0 || refund_form::may_restock(&document.detail),
+        amount_title => titled("Amount", &currency),
+        price_title => titled("Price", &currency),
+        subtotal_title => titled("Subtotal", &currency),
+        currency,
+        told => told.map(|told| context! { tone => told.tone, text => told.text }),
+        is_open,
+        key,
     };
-    page(&app, &visitor, Nav::Orders, "order.html", &title, context)
-}
-
-fn random_name() -> std::io::Result<String> {
-    use std::io::Read;
-    let mut random = [0; 8];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
-    Ok(format!("{:016x}", u64::from_be_bytes(random)))
+    page(app, visitor, Nav::Orders, "order.html", &title, context)
 }
 
 /// A step of an order's way, as it is drawn.
@@ -309,56 +340,4 @@ pub(super) fn refund_tone(status: &str) -> &'static str {
         Ok(RefundStatus::Waiting | RefundStatus::Pending) => "busy",
         _ => "bad",
     }
-}
-
-/// What the form for a refund sends.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RefundForm {
-    key: String,
-    #[serde(default)]
-    amount: String,
-    #[serde(default)]
-    reason: String,
-    restock: Option<String>,
-}
-
-/// Asks for a refund, as `POST /v1/refunds` does.
-pub(super) async fn refund(
-    State(app): State<App>,
-    Acting(visitor): Acting,
-    Path(code): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let form: RefundForm = read_form(&headers, body, FORM_BYTES_MAX).await?;
-    let given = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
-    let request = json!({
-        "refund_key": form.key.trim(),
-        "order_code": code,
-        "amount": given(&form.amount).map(|amount| amount.replace(',', "")),
-        "reason": given(&form.reason),
-        "restock": form.restock.is_some(),
-    });
-    let recorder = Recorder::new(&app.store, visitor.caller.actor(ActionVia::Dashboard));
-    let amount = given(&form.amount);
-    let deed = Deed { verb: ActionVerb::Refund, target: code.clone(), why: form.reason.trim() };
-    let effect = |asked: &Result<Asked, Problem>| {
-        let (affected, outcome, detail) = match asked {
-            Ok(Asked::Published { .. }) => (1, ActionOutcome::Done, "asked for".to_owned()),
-            Ok(Asked::Known(_)) => (0, ActionOutcome::Done, "was asked for before".to_owned()),
-            Err(problem) => (0, ActionOutcome::Refused, problem.detail().to_owned()),
-        };
-        let restock = form.restock.is_some();
-        let detail = json!({ "refund_key": form.key.trim(), "amount": amount, "restock": restock, "what": detail });
-        Effect { affected, outcome, detail }
-    };
-    let work = async { Ok(ask(&app, &headers, request.to_string().as_bytes()).await) };
-    let (asked, _) = recorder.act(deed, work, effect).await?;
-    let key = match asked? {
-        Asked::Known(refund) => refund.key,
-        Asked::Published { key, .. } => key,
-    };
-    let to = Address::of(format!("/orders/{}", encoded(&code))).with("refund", Some(key)).text();
-    Ok(see_other(&format!("{to}#refunds")))
 }

@@ -1,7 +1,6 @@
 //! Refunds, whoever asked for them.
 
 use axum::{extract::State, response::Response};
-use chrono::{DateTime, SecondsFormat, Utc};
 use minijinja::{Value, context};
 use pipeline::{
     domain::{Cents, RefundStatus},
@@ -10,7 +9,7 @@ use pipeline::{
 use serde::Deserialize;
 
 use super::{
-    address::{Address, typed},
+    address::{Address, number, typed},
     orders::{options, refund_tone},
     page::{Nav, page},
     visitor::Visitor,
@@ -19,6 +18,7 @@ use crate::http::{
     App,
     problem::Problem,
     query::{Params, invalid, word},
+    refund_views::{place, place_of},
 };
 
 /// Refunds on a page.
@@ -30,6 +30,7 @@ const PAGE_REFUNDS: usize = 50;
 pub(super) struct Filters {
     order: Option<String>,
     status: Option<String>,
+    import: Option<String>,
     after: Option<String>,
 }
 
@@ -42,6 +43,7 @@ pub(super) async fn list(
     let filter = RefundFilter {
         order_code: typed(&filters.order),
         status: word::<RefundStatus>("status", typed(&filters.status))?,
+        import_id: number("import", &filters.import)?,
         after: filters.after.as_deref().map(place).transpose()?,
     };
     if filter.order_code.is_some_and(|code| code.contains('\0')) {
@@ -52,17 +54,18 @@ pub(super) async fn list(
     let has_more = refunds.len() > PAGE_REFUNDS;
     refunds.truncate(PAGE_REFUNDS);
     let next = refunds.last().filter(|_| has_more).map(|last| {
-        let place = format!("{},{}", last.created_at.to_rfc3339_opts(SecondsFormat::Micros, true), last.key);
         Address::of("/refunds")
             .with("order", filter.order_code)
             .with("status", filter.status)
-            .with("after", Some(place))
+            .with("import", filter.import_id)
+            .with("after", Some(place_of(last)))
             .text()
     });
     let context = context! {
         order => filter.order_code,
         status => typed(&filters.status),
-        is_filtered => filter.order_code.is_some() || filter.status.is_some(),
+        import => filter.import_id,
+        is_filtered => filter.order_code.is_some() || filter.status.is_some() || filter.import_id.is_some(),
         is_later => filters.after.is_some(),
         statuses => options("any state", RefundStatus::ALL.iter().map(|status| status.as_str())),
         refunds => refunds.iter().map(row).collect::<Vec<_>>(),
@@ -71,17 +74,12 @@ pub(super) async fn list(
     page(&app, &visitor, Nav::Refunds, "refunds.html", "Refunds", context)
 }
 
-/// A place in the list: time and key.
-fn place(text: &str) -> Result<(DateTime<Utc>, &str), Problem> {
-    let place = text.split_once(',').and_then(|(at, key)| Some((at.parse().ok()?, key)));
-    place.filter(|(_, key)| !key.contains('\0')).ok_or_else(|| invalid("after", "no place in the list"))
-}
-
 fn row(refund: &RefundView) -> Value {
     context! {
         key => &*refund.key,
         order_code => &*refund.order_code,
         amount => refund.amount.map(Cents::get),
+        currency => refund.currency.as_deref(),
         status => &*refund.status,
         tone => refund_tone(&refund.status),
         refusal => refund.refusal.as_deref(),

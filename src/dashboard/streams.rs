@@ -18,6 +18,7 @@ use super::{
     fields::Fields,
     format::{NOTHING, utc},
     login::{read_form, see_other},
+    look::look_again,
     overview::described,
     page::{Nav, page},
     visitor::{Acting, Visitor},
@@ -278,6 +279,7 @@ pub(super) async fn pause(
     let mut pauses = pauses(&app).await?;
     let recorder = Recorder::new(&app.store, visitor.caller.actor(ActionVia::Dashboard));
     let note = app.answered(actions::pause(&recorder, &mut pauses, stage, length, &wish.why).await).await?;
+    look_again(&app).await;
     Ok(see_other(&format!("/streams/{stage}?{}", told_of(&note, 1))))
 }
 
@@ -294,6 +296,7 @@ pub(super) async fn resume(
     let mut pauses = pauses(&app).await?;
     let recorder = Recorder::new(&app.store, visitor.caller.actor(ActionVia::Dashboard));
     let (was_paused, note) = app.answered(actions::resume(&recorder, &mut pauses, stage, &wish.why).await).await?;
+    look_again(&app).await;
     Ok(see_other(&format!("/streams/{stage}?{}", told_of(&note, u64::from(was_paused)))))
 }
 
@@ -319,6 +322,7 @@ pub(super) async fn claim(
     let recorder = Recorder::new(&app.store, visitor.caller.actor(ActionVia::Dashboard));
     let work = in_time(async |stop| Ok(actions::claim(&recorder, &mut pauses, &wish, &why, &stop).await?)).await;
     let (claimed, note) = app.answered(work).await?;
+    look_again(&app).await;
     let told = note.map(|note| told_of(&note, claimed.claimed)).unwrap_or_default();
     Ok(see_other(&format!("/streams/{stage}?{told}")))
 }

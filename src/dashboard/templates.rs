@@ -23,6 +23,7 @@ const FILES: &[(&str, &str)] = &[
     ("overview.html", include_str!("templates/overview.html")),
     ("orders.html", include_str!("templates/orders.html")),
     ("order.html", include_str!("templates/order.html")),
+    ("refund.html", include_str!("templates/refund.html")),
     ("refunds.html", include_str!("templates/refunds.html")),
     ("stock.html", include_str!("templates/stock.html")),
     ("kpis.html", include_str!("templates/kpis.html")),
@@ -37,6 +38,48 @@ const FILES: &[(&str, &str)] = &[
 /// The templates.
 pub(super) struct Templates {
     environment: Environment<'static>,
+}
+
+/// The rows of a table with the names of its columns in their cells: narrow windows show rows as cards. What is no markup
+/// of a template is escaped: there are no other tags in it.
+#[expect(clippy::needless_pass_by_value, reason = "a filter is given its arguments")]
+fn labelled(rows: &Value, columns: Vec<Vec<Value>>) -> Result<Value, Error> {
+    let names: Vec<&str> = columns.iter().map(|column| column.first().and_then(Value::as_str).unwrap_or("")).collect();
+    let rows = rows.as_str().ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "rows are a text"))?;
+    let mut text = String::with_capacity(rows.len() * 2);
+    let mut column = 0;
+    for (at, piece) in rows.split('<').enumerate() {
+        if at > 0 {
+            text.push('<');
+        }
+        let (tag, rest) = match piece.split_once('>') {
+            Some((tag, rest)) if at > 0 => (tag, rest),
+            _ => {
+                text.push_str(piece);
+                continue;
+            }
+        };
+        text.push_str(tag);
+        match tag.split([' ', '\n']).next() {
+            Some("tr") => {
+                column = 0;
+                text.push_str(" role=\"row\"");
+            }
+            Some(cell @ ("td" | "th")) => {
+                let role = if cell == "th" { "rowheader" } else { "cell" };
+                text.push_str(&format!(" role=\"{role}\""));
+                let spans = tag.split_once("colspan=\"").and_then(|(_, rest)| rest.split('"').next()?.parse().ok());
+                if let (Some(name), None) = (names.get(column).filter(|name| !name.is_empty()), spans) {
+                    text.push_str(&format!(" data-label=\"{}\"", format::Escaped(name)));
+                }
+                column += spans.unwrap_or(1);
+            }
+            _ => {}
+        }
+        text.push('>');
+        text.push_str(rest);
+    }
+    Ok(Value::from_safe_string(text))
 }
 
 impl Templates {
@@ -67,7 +110,10 @@ impl Templates {
         environment.add_filter("percent", format::percent);
         environment.add_filter("time", format::time_element);
         environment.add_filter("clock", format::clock);
+        environment.add_filter("labelled", labelled);
         environment.add_filter("encoded", |text: &str| crate::http::query::encoded(text));
+        environment.add_filter("order_page", crate::http::links::order_page);
+        environment.add_filter("refund_form", crate::http::links::refund_form);
         environment.add_filter("inert", |text: &str| crate::output::inert(text.as_bytes(), true));
         for (name, source) in FILES {
             environment.add_template(name, source).with_context(|| format!("the template {name}"))?;
@@ -100,6 +146,22 @@ mod tests {
         templates.environment.add_template("t", "{{ a }}|{{ [a] }}|{{ {a: a} }}|{{ a|upper }}").expect("it parses");
         let shown = templates.render("t", minijinja::context! { a => "<img src='/x'>" }).expect("it renders");
         assert!(shown.starts_with("&lt;img src=&#x27;/x&#x27;&gt;|") && !shown.contains('<'), "{shown}");
+    }
+
+    #[test]
+    fn cells_know_the_names_of_their_columns() {
+        let mut templates = Templates::new(&Assets::new()).expect("they parse");
+        let template = "{% import \"macros.html\" as ui %}{% call ui.table(\"t\", [[\"A & B\", \"\"], [\"C\", \"num\"]]) %}\
+                        <tr class=\"x\"><th>{{ a }}</th><td class=\"num\">1</td></tr><tr><td colspan=\"2\">all</td></tr>{% endcall %}";
+        templates.environment.add_template("t", template).expect("it parses");
+        let shown = templates.render("t", minijinja::context! { a => "<td>" }).expect("it renders");
+        for part in [
+            "<tr class=\"x\" role=\"row\"><th role=\"rowheader\" data-label=\"A &amp; B\">&lt;td&gt;</th>",
+            "<td class=\"num\" role=\"cell\" data-label=\"C\">1</td>",
+            "<td colspan=\"2\" role=\"cell\">all</td>",
+        ] {
+            assert!(shown.contains(part), "{part} in {shown}");
+        }
     }
 
     #[test]

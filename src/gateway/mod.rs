@@ -6,8 +6,11 @@
 
 mod caller;
 mod figures;
+mod key;
 mod select;
+mod told;
 mod wire;
+mod withheld;
 
 use std::fmt;
 
@@ -17,7 +20,10 @@ use sha2::{Digest, Sha256};
 
 pub use caller::{CallError, Settings};
 pub use figures::GatewayFigures;
-pub use select::{gateways, payment_limits, provider_url};
+pub use key::{Key, Keys, of_another, other_account, variable_of};
+pub use select::{Begins, described, gateways, load, payment_limits, place, refused, share};
+pub(crate) use select::{set_deed, set_effect};
+pub use told::{is_provider, plain_text, provider_url};
 
 use caller::Caller;
 use figures::Operation;
@@ -28,6 +34,9 @@ use wire::{ChargeRequest, Expected, RefundRequest};
 pub struct HttpGateway {
     caller: Caller,
     currency: String,
+    name: String,
+    /// Of charges: a refund brings its whole reference.
+    reference_prefix: String,
 }
 
 impl fmt::Debug for HttpGateway {
@@ -43,7 +52,19 @@ impl HttpGateway {
     /// # Errors
     /// When the key cannot stand in a header, or the system has no way to check certificates.
     pub fn new(settings: Settings, currency: &str) -> Result<Self, CallError> {
-        Ok(Self { caller: Caller::new(settings)?, currency: currency.to_owned() })
+        let (name, reference_prefix) = (HTTP.to_owned(), String::new());
+        Ok(Self { caller: Caller::new(settings)?, currency: currency.to_owned(), name, reference_prefix })
+    }
+
+    /// Its payments are stored under this name, and this stands before our codes in the references of its charges.
+    pub fn stored_as(mut self, name: &str, reference_prefix: &str) -> Self {
+        name.clone_into(&mut self.name);
+        reference_prefix.clone_into(&mut self.reference_prefix);
+        self
+    }
+
+    fn reference(&self, code: &str) -> String {
+        format!("{}{code}", self.reference_prefix)
     }
 
     /// Has its calls counted there.
@@ -54,38 +75,39 @@ impl HttpGateway {
     }
 
     async fn ask_charge(&self, charge: &Charge) -> Result<ChargeAnswer, CallError> {
-        let amount = charge.amount.to_string();
-        let request = ChargeRequest { amount: &amount, currency: &self.currency, reference: &charge.reference };
-        let key = idempotency_key("charge", &charge.reference);
+        let (amount, reference) = (charge.amount.to_string(), self.reference(&charge.reference));
+        let request = ChargeRequest { amount: &amount, currency: &self.currency, reference: &reference };
+        let key = idempotency_key("charge", &reference);
         let reply = self.caller.post(Operation::Charge, &key, &request).await?;
-        wire::charge_answer(&reply, &self.expected(&charge.reference, charge))
+        wire::charge_answer(&reply, &Expected::new(&reference, charge.amount, &self.currency))
     }
 
-    async fn find_charge(&self, charge: &Charge) -> Result<ChargeAnswer, CallError> {
-        let reply = self.caller.get(Operation::FindCharge, &charge.reference).await?;
-        wire::found_charge(&reply, &self.expected(&charge.reference, charge))
+    /// Asks what became of a charge; why there is no answer is for whoever asks.
+    ///
+    /// # Errors
+    /// When there is no answer that counts.
+    pub async fn find_charge(&self, charge: &Charge) -> Result<ChargeAnswer, CallError> {
+        let reference = self.reference(&charge.reference);
+        let reply = self.caller.get(Operation::FindCharge, &reference).await?;
+        wire::found_charge(&reply, &Expected::new(&reference, charge.amount, &self.currency))
     }
 
     async fn ask_return(&self, back: &Return) -> Result<ReturnAnswer, CallError> {
-        let amount = back.amount.to_string();
+        let (amount, reference) = (back.amount.to_string(), &back.reference);
         let request = RefundRequest {
             charge: back.charge_id.as_deref(),
-            charge_reference: &back.charge_reference,
+            charge_reference: &self.reference(&back.charge_reference),
             amount: &amount,
             currency: &self.currency,
-            reference: &back.key,
+            reference,
         };
-        let reply = self.caller.post(Operation::Refund, &idempotency_key("refund", &back.key), &request).await?;
-        wire::return_answer(&reply, &Expected::new(&back.key, back.amount, &self.currency))
+        let reply = self.caller.post(Operation::Refund, &idempotency_key("refund", reference), &request).await?;
+        wire::return_answer(&reply, &Expected::new(reference, back.amount, &self.currency))
     }
 
     async fn find_return(&self, back: &Return) -> Result<ReturnAnswer, CallError> {
-        let reply = self.caller.get(Operation::FindRefund, &back.key).await?;
-        wire::found_return(&reply, &Expected::new(&back.key, back.amount, &self.currency))
-    }
-
-    fn expected<'a>(&'a self, reference: &'a str, charge: &Charge) -> Expected<'a> {
-        Expected::new(reference, charge.amount, &self.currency)
+        let reply = self.caller.get(Operation::FindRefund, &back.reference).await?;
+        wire::found_return(&reply, &Expected::new(&back.reference, back.amount, &self.currency))
     }
 
     /// What failed is not known, and the log says so.
@@ -98,6 +120,14 @@ impl HttpGateway {
     }
 }
 
+/// What stands before a code or key in a reference, the colon included, where that is the mark of an installation: 12
+/// hexadecimal digits.
+pub fn installation_prefix(reference: &str) -> Option<&str> {
+    let (mark, _) = reference.split_once(':')?;
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    (mark.len() == 12 && mark.bytes().all(is_digit)).then(|| &reference[..=12])
+}
+
 /// `charge-` or `refund-`, and 32 hexadecimal digits of the reference's SHA-256: references may hold what no header may.
 fn idempotency_key(kind: &str, reference: &str) -> String {
     let digest = Sha256::digest(reference.as_bytes());
@@ -106,12 +136,17 @@ fn idempotency_key(kind: &str, reference: &str) -> String {
 }
 
 impl Gateway for HttpGateway {
-    fn name(&self) -> &'static str {
-        HTTP
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn is_pure(&self) -> bool {
         false
+    }
+
+    /// Payments of an earlier version are where somebody says that they are: should he be wrong, nobody pays twice.
+    fn charges_again(&self) -> bool {
+        !self.reference_prefix.is_empty()
     }
 
     fn charge<'a>(&'a self, charges: &'a [Charge]) -> BoxFuture<'a, Vec<ChargeAnswer>> {

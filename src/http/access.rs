@@ -8,16 +8,18 @@ use std::{
 
 use axum::{
     extract::{FromRequestParts, Request, State},
-    http::{HeaderMap, Method, header, request::Parts},
+    http::{HeaderMap, Method, Version, header, request::Parts, uri::Authority},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures::FutureExt;
 use pipeline::{
     domain::{ActionVia, ApiRole},
     store::{self, Store, UsedToken},
 };
 use sha2::{Digest, Sha256};
+use tracing::debug;
 
 use super::{
     App,
@@ -34,7 +36,7 @@ const KEPT: Duration = Duration::from_secs(3);
 /// How long a look-up is good for while Postgres is away: whoever watched then must not lose sight of it.
 const KEPT_IN_NEED: Duration = Duration::from_secs(600);
 
-/// How long Postgres is asked before what was known a while ago must do.
+/// How long a try to reach Postgres may take, before what was known a while ago must do.
 const ASK_MAX: Duration = Duration::from_secs(2);
 
 /// Look-ups that are kept at once.
@@ -195,21 +197,25 @@ impl Access {
         if let Some(caller) = self.recall(&hash, KEPT) {
             return Ok(caller);
         }
-        let pool = store.pool();
-        let asked = store::use_token(&pool, &hash);
         let token = match self.recall(&hash, KEPT_IN_NEED) {
-            None => asked.await?,
-            // Nobody can revoke a token while Postgres is away.
-            Some(remembered) => match tokio::time::timeout(ASK_MAX, asked).await {
-                Ok(Ok(token)) => token,
-                Ok(Err(_)) | Err(_) => return Ok(remembered),
-            },
+            None => store::find_token(&mut *store.acquire().await?, hash).await?,
+            // Nobody can revoke a token while Postgres cannot be reached. One that answers knows better than we do.
+            Some(remembered) => {
+                let asked = store.ask_if_reachable(ASK_MAX, move |postgres| store::find_token(postgres, hash).boxed());
+                match asked.await? {
+                    Some(token) => token,
+                    None => return Ok(remembered),
+                }
+            }
         };
-        let Some(UsedToken { id, role, name }) = token else {
+        let Some(UsedToken { id, role, name, is_use_due }) = token else {
             // Not to be remembered when Postgres goes away.
             self.known.lock().unwrap_or_else(PoisonError::into_inner).tokens.remove(&hash);
             return Err(unknown());
         };
+        if is_use_due {
+            tokio::spawn(note_use(store.clone(), id));
+        }
         let caller = Caller { token_id: id, role, name: name.into(), by_cookie: false };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.tokens.len() >= KEPT_MAX {
@@ -232,24 +238,29 @@ impl Access {
                 return Ok(known.any);
             }
         }
-        let pool = store.pool();
-        let asked = store::has_tokens(&pool);
         let remembered = {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.none_at.is_some_and(|at| at.elapsed() < KEPT_IN_NEED)
         };
         let any = match remembered {
-            false => asked.await?,
-            // Nobody can make the first token while Postgres is away.
-            true => match tokio::time::timeout(ASK_MAX, asked).await {
-                Ok(Ok(any)) => any,
-                Ok(Err(_)) | Err(_) => return Ok(false),
+            false => store::has_tokens(&mut *store.acquire().await?).await?,
+            // Nobody can make the first token while Postgres cannot be reached.
+            true => match store.ask_if_reachable(ASK_MAX, |postgres| store::has_tokens(postgres).boxed()).await? {
+                Some(any) => any,
+                None => return Ok(false),
             },
         };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.any |= any;
         known.none_at = Some(Instant::now());
         Ok(known.any)
+    }
+}
+
+/// Notes that a token is used, where that can be written: nobody waits for it, and nobody is refused because of it.
+async fn note_use(store: Store, id: i64) {
+    if let Err(error) = store::note_token_use(&store.pool(), id).await {
+        debug!(%error, token = id, "that a token was used is not noted");
     }
 }
 
@@ -267,7 +278,7 @@ pub(super) async fn refuse_strangers(State(app): State<App>, request: Request, n
 async fn check(app: &App, request: &Parts) -> Result<(), Problem> {
     let headers = &request.headers;
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    let host = text("host").unwrap_or_default();
+    let host = host(request)?;
     if !is_read(&request.method) {
         let allowed =
             |origin: &str| app.options.cors_origin.iter().any(|known| known == origin) || is_origin_of(origin, host);
@@ -287,6 +298,26 @@ async fn check(app: &App, request: &Parts) -> Result<(), Problem> {
         return Err(Problem::new(Code::HostRefused, detail));
     }
     Ok(())
+}
+
+/// For whom a request is; may be empty. Two names, or one that is none, are read by everybody as they like.
+fn host(request: &Parts) -> Result<&str, Problem> {
+    let invalid = |detail: &str| Problem::new(Code::InvalidHeader, format!("Host: {detail}"));
+    let mut hosts = request.headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.to_str().map_err(|_| invalid("no name and port"))?,
+        (Some(_), Some(_)) => return Err(invalid("it stands there more than once")),
+        (None, _) if request.version >= Version::HTTP_11 => return Err(invalid("it is missing")),
+        (None, _) => "",
+    };
+    let is_name = |host: &str| host.parse::<Authority>().is_ok_and(|host| !host.as_str().contains('@'));
+    if !host.is_empty() && !is_name(host) {
+        return Err(invalid("no name and port"));
+    }
+    match request.uri.authority() {
+        Some(target) if !target.as_str().eq_ignore_ascii_case(host) => Err(invalid("the request line names another")),
+        _ => Ok(host),
+    }
 }
 
 /// Whether a method only looks.

@@ -22,7 +22,7 @@ use super::{
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListParams {
-    /// Only this: pause, resume, claim, replay, edit_and_replay, discard, refund.
+    /// Only this: pause, resume, claim, replay, edit_and_replay, discard, refund, set_provider, locate_provider, move_provider, accept_key.
     verb: Option<String>,
     /// Only by this way: cli, http, dashboard, top.
     via: Option<String>,

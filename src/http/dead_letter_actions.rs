@@ -73,6 +73,9 @@ pub(super) struct ActionBody {
     dry_run: bool,
     /// Replay also those that were replayed before.
     again: bool,
+    /// Replay also those that their stage would refuse again: they come back as new letters. Without it they are left
+    /// alone, `refused` with the reason.
+    force: bool,
     /// Why, for the log of actions.
     #[schema(max_length = 500)]
     why: Option<String>,
@@ -175,12 +178,12 @@ async fn act(
     let asked: ActionBody = body::read(&bytes)?;
     let (which, after) = asked.which()?;
     let recorder = Recorder::new(&app.store, caller.actor(ActionVia::Http));
-    let ActionBody { all, dry_run, again, why, .. } = asked;
+    let ActionBody { all, dry_run, again, force, why, .. } = asked;
     let work = async {
         let tally = match discard {
             true => discard_letters(app, &recorder, DiscardArgs { which, all, dry_run, yes: true, why, after }).await?,
             false => {
-                let args = ReplayArgs { which, all, dry_run, again, body: None, rate: u32::MAX, why, after };
+                let args = ReplayArgs { which, all, dry_run, again, force, body: None, rate: u32::MAX, why, after };
                 replay_letters(app, &recorder, args, None).await?
             }
         };
@@ -197,6 +200,8 @@ pub(super) struct ReplayBody {
     body: Option<String>,
     /// Also if it was replayed before.
     again: bool,
+    /// Also if its stage would refuse it again, as it is; another body has to be right in any case.
+    force: bool,
     /// Only say what would be done.
     dry_run: bool,
     /// Why, for the log of actions.
@@ -224,7 +229,7 @@ pub(super) async fn replay_one(
 ) -> Result<Response, Problem> {
     body::demand_type(&headers, "application/json")?;
     let bytes = Incoming::new(&headers, body, BODY_REQUEST_BYTES_MAX)?.whole().await?;
-    let ReplayBody { body, again, dry_run, why } = body::read(&bytes)?;
+    let ReplayBody { body, again, force, dry_run, why } = body::read(&bytes)?;
     let mut faults = Faults::default();
     check_why(&mut faults, why.as_deref());
     faults.result("a value is out of bounds")?;
@@ -232,7 +237,7 @@ pub(super) async fn replay_one(
     show::find(&mut desk(&app).await?, letter).await?.ok_or_else(unknown)?;
     let recorder = Recorder::new(&app.store, caller.actor(ActionVia::Http));
     let which = Which { ids: vec![letter], ..Which::default() };
-    let args = ReplayArgs { which, all: false, dry_run, again, body: None, rate: u32::MAX, why, after: None };
+    let args = ReplayArgs { which, all: false, dry_run, again, force, body: None, rate: u32::MAX, why, after: None };
     let work = async {
         let tally = replay_letters(&app, &recorder, args, body.as_deref().map(str::as_bytes)).await?;
         Ok(Json(tally).into_response())
@@ -250,22 +255,47 @@ pub(crate) async fn replay_letters(
     body: Option<&[u8]>,
 ) -> Result<Tally, Problem> {
     let mut desk = desk(app).await?;
-    in_time(async |stop| Ok(actions::replay(recorder, &mut desk, &args, body, &stop, &mut Progress::new(true)).await?))
-        .await
+    let done = in_time(async |stop| {
+        Ok(actions::replay(recorder, &mut desk, &args, body, &stop, &mut Progress::new(true)).await?)
+    })
+    .await;
+    app.monitor.call();
+    done
+}
+
+/// How long it is looked what a replay would come to.
+const PREVIEW_MAX: Duration = Duration::from_secs(2);
+
+/// What a replay would come to, of as many letters as can be looked at in a moment.
+pub(crate) async fn preview_replay(app: &App, recorder: &Recorder, args: ReplayArgs) -> Result<Tally, Problem> {
+    let mut desk = desk(app).await?;
+    let args = ReplayArgs { dry_run: true, ..args };
+    within(PREVIEW_MAX, async |stop| {
+        Ok(actions::replay(recorder, &mut desk, &args, None, &stop, &mut Progress::new(true)).await?)
+    })
+    .await
 }
 
 /// Discards letters, for as long as a request may take.
 pub(crate) async fn discard_letters(app: &App, recorder: &Recorder, args: DiscardArgs) -> Result<Tally, Problem> {
     let mut desk = desk(app).await?;
-    in_time(async |stop| Ok(actions::discard(recorder, &mut desk, &args, &stop, &mut Progress::new(true)).await?)).await
+    let done =
+        in_time(async |stop| Ok(actions::discard(recorder, &mut desk, &args, &stop, &mut Progress::new(true)).await?))
+            .await;
+    app.monitor.call();
+    done
 }
 
 /// Works until it is done, or a request has taken long enough: then the work is told to stop where it is.
 pub(crate) async fn in_time<T>(work: impl AsyncFnOnce(Shutdown) -> Result<T, Problem>) -> Result<T, Problem> {
+    within(WORK_MAX, work).await
+}
+
+async fn within<T>(time: Duration, work: impl AsyncFnOnce(Shutdown) -> Result<T, Problem>) -> Result<T, Problem> {
     let stop = Shutdown::default();
     let timer = stop.clone();
     let ending = tokio::spawn(async move {
-        tokio::time::sleep(WORK_MAX).await;
+        tokio::time::sleep(time).await;
         timer.begin();
     });
     let done = work(stop).await;

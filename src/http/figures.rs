@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     cli::Who,
-    commands::figures::{DAYS_MAX, read_kpis, read_places},
+    commands::figures::{DAYS_MAX, read_currencies, read_kpis, read_places},
 };
 
 /// Which days.
@@ -59,7 +59,8 @@ pub(super) async fn kpis(
         return Err(invalid("from, to", format!("a range has 1 to {DAYS_MAX} days")));
     }
     let mut connection = app.connection().await?;
-    Ok(Json(app.answered(read_kpis(&app.redis, &mut connection, from, to).await).await?))
+    let currencies = read_currencies(&app.reports, Some(to)).await?;
+    Ok(Json(app.answered(read_kpis(&app.redis, &mut connection, from, to, currencies).await).await?))
 }
 
 /// Who is ranked.
@@ -104,6 +105,7 @@ pub(super) async fn leaderboard(
     let day = day("day", params.day.as_deref())?;
     let top = bounded("top", params.top, 10, 10_000)?;
     let mut connection = app.connection().await?;
-    let places = app.answered(read_places(&app.redis, &mut connection, who, day, top).await).await?;
-    Ok(Json(json!({ "places": places })))
+    let currencies = read_currencies(&app.reports, day).await?;
+    let places = read_places(&app.redis, &mut connection, who, day, top, &currencies).await;
+    Ok(Json(json!({ "places": app.answered(places).await? })))
 }

@@ -1,7 +1,5 @@
 //! Whether the process lives, and whether it can do its work.
 
-use std::time::Duration;
-
 use axum::{
     Json,
     extract::State,
@@ -16,9 +14,6 @@ use super::{
     query::Params,
 };
 
-/// A server that has not answered by then is away.
-const PATIENCE: Duration = Duration::from_secs(3);
-
 /// Whether it is well.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Health {
@@ -32,9 +27,9 @@ pub(super) struct Health {
 /// What was looked at.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Checks {
-    /// Whether Postgres answers.
+    /// Whether Postgres answers and takes writes.
     postgres: &'static str,
-    /// Whether Redis answers.
+    /// Whether Redis answers and takes writes.
     redis: &'static str,
     /// Whether the schema is that of this version.
     schema: &'static str,
@@ -58,7 +53,8 @@ pub(super) struct ReadyParams {
     verbose: Option<String>,
 }
 
-/// The process can do its work: Postgres and Redis answer, the schema is that of this version, and it is not ending.
+/// The process can do its work: Postgres and Redis answer and take writes, the schema is that of this version, and it
+/// is not ending.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations", operation_id = "getReadiness", security(()), params(ReadyParams),
     responses((status = 200, description = "It is ready", body = Health))
@@ -67,25 +63,10 @@ pub(super) async fn ready(State(app): State<App>, Params(params): Params<ReadyPa
     if app.is_draining() {
         return Err(Problem::new(Code::NotReady, "the process is ending").retry_after(1));
     }
-    let schema = tokio::time::timeout(PATIENCE, app.store.is_schema_current());
-    let redis = tokio::time::timeout(PATIENCE, ping(&app));
-    let (schema, redis) = tokio::join!(schema, redis);
-    let (postgres, schema) = match schema {
-        Ok(Ok(true)) => ("ok", "ok"),
-        Ok(Ok(false)) => ("ok", "behind"),
-        Ok(Err(error)) if error.is_schema_missing() => ("ok", "missing"),
-        Ok(Err(_)) | Err(_) => ("away", "unknown"),
-    };
-    let redis = if matches!(redis, Ok(Ok(_))) { "ok" } else { "away" };
-    if [postgres, schema, redis].iter().any(|state| *state != "ok") {
-        let detail = format!("postgres: {postgres}, schema: {schema}, redis: {redis}");
+    let state = app.readiness.look(&app).await;
+    if let Some(detail) = state.trouble() {
         return Err(Problem::new(Code::NotReady, detail).retry_after(2));
     }
-    let checks = params.verbose.is_some().then_some(Checks { postgres, redis, schema });
+    let checks = params.verbose.is_some().then_some(Checks { postgres: "ok", redis: "ok", schema: "ok" });
     Ok(Json(Health { status: "ok", checks }).into_response())
-}
-
-async fn ping(app: &App) -> Result<(), Problem> {
-    let mut connection = app.connection().await?;
-    app.answered(app.redis.now_ms(&mut connection).await).await.map(|_| ())
 }

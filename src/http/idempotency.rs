@@ -27,6 +27,12 @@ const KEY_BYTES_MAX: usize = 255;
 /// Headers that are given again.
 const KEPT_HEADERS: [HeaderName; 2] = [header::CONTENT_TYPE, header::LOCATION];
 
+/// Stands in an answer that began an import: once that has come to nothing, the answer is not given again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Began {
+    pub(super) import_id: i64,
+}
+
 /// Whether a request has a key.
 pub(super) fn is_keyed(headers: &HeaderMap) -> bool {
     headers.contains_key(IDEMPOTENCY_KEY)
@@ -67,7 +73,8 @@ pub(super) async fn once(
         Ok(response) => {
             let (parts, body) = response.into_parts();
             let body = whole(body).await?;
-            let answer = keep(parts.status, &parts.headers, &body);
+            let import_id = parts.extensions.get::<Began>().map(|began| began.import_id);
+            let answer = keep(parts.status, &parts.headers, &body, import_id);
             if let Err(error) = store::keep_answer(&app.store.pool(), &request, claimed, &answer).await {
                 // What was asked for is done, and harmless to do again: the caller need not know.
                 tracing::warn!(%error, "an answer could not be kept");
@@ -106,13 +113,14 @@ async fn whole(body: Body) -> Result<Bytes, Problem> {
     Ok(collected.to_bytes())
 }
 
-fn keep(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> KeptAnswer {
+fn keep(status: StatusCode, headers: &HeaderMap, body: &[u8], import_id: Option<i64>) -> KeptAnswer {
     let kept: Vec<(&str, &str)> =
         KEPT_HEADERS.iter().filter_map(|name| Some((name.as_str(), headers.get(name)?.to_str().ok()?))).collect();
     KeptAnswer {
         status: i16::try_from(status.as_u16()).expect("below 1000"),
         headers: serde_json::to_string(&kept).expect("texts are always JSON"),
         body: body.to_vec(),
+        import_id,
     }
 }
 

@@ -5,24 +5,22 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Body,
     extract::{Path, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use pipeline::store::{self, ImportView};
+use pipeline::store::{self, ImportKind, ImportOutcome, ImportView, NewImport};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncSeekExt, AsyncWriteExt},
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use utoipa::IntoParams;
 
 use super::{
@@ -32,14 +30,16 @@ use super::{
     idempotency,
     problem::{Code, Problem},
     query::{Params, bounded},
+    uploads::{Upload, Uploads},
 };
 use crate::{
     cli::{ImportArgs, payment::PaymentArgs},
     commands::import::{
-        Session,
+        Begun, Session,
         reading::{File, spill_dir},
         summary::Summary,
     },
+    monitor::process_id,
     progress::{Progress, Standing},
 };
 
@@ -52,9 +52,25 @@ const MEMORY_BYTES: u64 = 64 << 20;
 /// Imports of this process whose progress and reject files are kept.
 const REMEMBERED_MAX: usize = 100;
 
+/// How often uploads are looked for that somebody left behind.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How long imports may take to write down that the process ends.
+const END_MAX: Duration = Duration::from_secs(5);
+
+/// So many processes may vanish while they import a file. Then it is the file that ends them.
+const TRIES_MAX: u64 = 5;
+
 /// The imports of this process.
 pub(super) struct Imports {
     places: Arc<Semaphore>,
+    place_count: u32,
+    /// Files that are kept until they are imported.
+    uploads: Uploads,
+    /// This process, in the record of imports.
+    holder: String,
+    /// An import has ended: its file may go.
+    ended: Notify,
     /// Reject files, as long as the process lives.
     folder: TempDir,
     running: Mutex<BTreeMap<i64, Arc<Running>>>,
@@ -70,9 +86,24 @@ struct Running {
 
 impl Imports {
     /// Room for so many at once.
-    pub(super) fn new(places: u32) -> io::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("orderstream-uploads-").tempdir_in(spill_dir())?;
-        Ok(Self { places: Arc::new(Semaphore::new(places as usize)), folder, running: Mutex::default() })
+    pub(super) fn new(places: u32, uploads: Uploads) -> io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("orderstream-rejects-").tempdir_in(spill_dir())?;
+        Ok(Self {
+            places: Arc::new(Semaphore::new(places as usize)),
+            place_count: places,
+            uploads,
+            holder: process_id(),
+            ended: Notify::new(),
+            folder,
+            running: Mutex::default(),
+        })
+    }
+
+    /// Waits until imports have noticed that the process ends, and said so.
+    pub(super) async fn finish(&self) {
+        if tokio::time::timeout(END_MAX, self.places.acquire_many(self.place_count)).await.is_err() {
+            tracing::warn!("an import was cut off; whoever has its file goes on with it");
+        }
     }
 
     fn find(&self, id: i64) -> Option<Arc<Running>> {
@@ -125,7 +156,7 @@ pub(super) async fn add(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    body::demand_type(&headers, "text/csv")?;
+    body::demand_csv(&headers)?;
     let name = params.name.unwrap_or_else(|| "upload.csv".to_owned());
     if name.is_empty() || name.chars().count() > NAME_CHARS_MAX || name.chars().any(char::is_control) {
         let detail = format!("name: 1 to {NAME_CHARS_MAX} characters, none of them a control character");
@@ -136,41 +167,58 @@ pub(super) async fn add(
         Problem::new(Code::Busy, detail).retry_after(5)
     })?;
     let mut incoming = Incoming::new(&headers, body, app.options.upload_max)?;
-    let folder = app.imports.folder.path().to_owned();
-    // Without a name in the folder: it is gone when nobody has it open any more, whatever happens.
-    let spool =
-        tokio::task::spawn_blocking(move || tempfile::tempfile_in(folder)).await.map_err(anyhow::Error::from)?;
-    let mut spool = tokio::fs::File::from_std(spool.map_err(|error| no_room(&error))?);
+    let mut upload = app.imports.uploads.begin(incoming.bytes_max()).await?;
     let mut hasher = Sha256::new();
     while let Some(piece) = incoming.next().await? {
         hasher.update(&piece);
-        spool.write_all(&piece).await.map_err(|error| no_room(&error))?;
+        upload.write(&piece).await?;
     }
-    spool.flush().await.map_err(|error| no_room(&error))?;
-    spool.rewind().await.map_err(|error| no_room(&error))?;
-    let file = spool.into_std().await;
+    upload.sync().await?;
     let strict = params.strict.unwrap_or_default();
     let content = [&hasher.finalize()[..], &[u8::from(strict)], name.as_bytes()].concat();
-    let work = begin(&app, place, file, &name, strict);
+    let work = async {
+        let upload = upload.keep().await?;
+        let import = NewImport {
+            kind: ImportKind::Orders,
+            file_name: &name,
+            holder: &app.imports.holder,
+            upload: Some(&upload.name),
+            strict,
+        };
+        let id = match store::start_import(&app.store.pool(), import).await {
+            Ok(id) => id,
+            Err(error) => {
+                upload.delete();
+                return Err(Problem::from(error));
+            }
+        };
+        start(&app, place, Accepted { id, upload, name: name.clone(), strict })?;
+        let link = format!("/v1/imports/{id}");
+        let location = [(header::LOCATION, HeaderValue::from_str(&link).expect("plain ASCII"))];
+        let links = json!({ "import": link, "rejects": format!("{link}/rejects") });
+        let body = Json(json!({ "id": id, "status": "reading", "links": links }));
+        let began = Extension(idempotency::Began { import_id: id });
+        Ok::<_, Problem>((StatusCode::ACCEPTED, location, began, body).into_response())
+    };
     idempotency::once(&app, caller, "POST /v1/imports", &headers, &content, work).await
 }
 
-fn no_room(error: &io::Error) -> Problem {
-    tracing::warn!(%error, "an upload could not be kept");
-    Problem::new(Code::Busy, "there is no room for the upload").retry_after(60)
+/// An upload that has its import.
+struct Accepted {
+    id: i64,
+    upload: Upload,
+    name: String,
+    strict: bool,
 }
 
-async fn begin(
-    app: &App,
-    place: OwnedSemaphorePermit,
-    file: std::fs::File,
-    name: &str,
-    strict: bool,
-) -> Result<Response, Problem> {
-    let session = Session::over(&app.backends, &app.store, app.partitions);
-    let id = session.begin(name).await?;
+/// Imports an upload in the background.
+fn start(app: &App, place: OwnedSemaphorePermit, accepted: Accepted) -> Result<(), Problem> {
+    let Accepted { id, upload, name, strict } = accepted;
+    let session = Session::over(&app.backends, &app.store, app.partitions, &app.imports.holder);
     let import = app.imports.add(id);
-    let file = File::upload(name, file, import.rejects.clone()).map_err(|error| no_room(&error))?;
+    let file = upload.open().and_then(|file| File::upload(&name, file, import.rejects.clone()));
+    let file = file.map_err(anyhow::Error::from)?;
+    upload.count_try().map_err(anyhow::Error::from)?;
     let args = ImportArgs {
         files: Vec::new(),
         refunds: false,
@@ -180,16 +228,17 @@ async fn begin(
         rejects: None,
         memory: MEMORY_BYTES,
         max_backlog: app.options.max_backlog,
-        payment: PaymentArgs::simulated(),
+        payment: PaymentArgs::installed(),
     };
-    let shutdown = app.shutdown.clone();
+    let app = app.clone();
     let mut summary = Summary::new(&file);
     // An import waits on async closures that no other thread may drive: it has a thread of its own.
     let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
         let mut progress = Progress::watched(Arc::clone(&import.standing));
-        let done = runtime.block_on(session.go_on(id, file, &args, &mut summary, &mut progress, &shutdown));
-        let ended = match done {
+        let begun = Begun { id, is_kept: true };
+        let work = session.go_on(begun, file, &args, &mut summary, &mut progress, &app.shutdown);
+        let ended = match runtime.block_on(work) {
             Ok(()) => serde_json::to_value(&summary).map_err(|error| error.to_string()),
             Err(error) => Err(crate::exit::chain(&error)),
         };
@@ -197,12 +246,75 @@ async fn begin(
             tracing::warn!(import = id, error, "an import failed");
         }
         *import.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
+        upload.forget_tries();
+        drop(upload);
         drop(place);
+        app.imports.ended.notify_one();
     });
-    let link = format!("/v1/imports/{id}");
-    let location = [(header::LOCATION, HeaderValue::from_str(&link).expect("plain ASCII"))];
-    let links = json!({ "import": link, "rejects": format!("{link}/rejects") });
-    Ok((StatusCode::ACCEPTED, location, Json(json!({ "id": id, "status": "reading", "links": links }))).into_response())
+    Ok(())
+}
+
+/// Goes on with uploads that a process left behind, and deletes those that are over, until the shutdown.
+pub(super) async fn look_after_uploads(app: App) {
+    while !app.shutdown.has_begun() {
+        look_after(&app).await;
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = app.imports.ended.notified() => {}
+            () = app.shutdown.begun() => {}
+        }
+    }
+}
+
+/// One look at the folder of uploads.
+pub(super) async fn look_after(app: &App) {
+    if let Err(error) = take_up(app).await {
+        // Postgres is away, mostly, which others tell.
+        tracing::debug!(error = crate::exit::chain(&error), "uploads that were left behind are not looked for");
+    }
+}
+
+async fn take_up(app: &App) -> anyhow::Result<()> {
+    let uploads = &app.imports.uploads;
+    let kept = tokio::task::block_in_place(|| uploads.kept())?;
+    if kept.is_empty() {
+        return Ok(());
+    }
+    let pool = app.store.pool();
+    let imports = store::kept_uploads(&pool, &kept).await?;
+    for name in kept.iter().filter(|name| imports.iter().all(|import| import.upload != **name)) {
+        if let Some(orphan) = uploads.claim_orphan(name)? {
+            orphan.delete();
+        }
+    }
+    for import in imports {
+        let Some(upload) = uploads.claim(&import.upload)? else { continue };
+        if import.is_over {
+            upload.delete();
+            continue;
+        }
+        let Ok(place) = Arc::clone(&app.imports.places).try_acquire_owned() else { return Ok(()) };
+        if store::take_import(&pool, import.id, &app.imports.holder).await? {
+            if upload.tries()? >= TRIES_MAX {
+                give_up(app, import.id).await?;
+                continue;
+            }
+            tracing::info!(import = import.id, file = import.file_name, "going on with an upload");
+            let accepted = Accepted { id: import.id, upload, name: import.file_name, strict: import.strict };
+            start(app, place, accepted).map_err(|problem| anyhow::anyhow!("{}", problem.detail()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends an import of this process that has ended others.
+async fn give_up(app: &App, id: i64) -> anyhow::Result<()> {
+    let error = format!("{TRIES_MAX} processes were killed while they imported this file: out of memory?");
+    tracing::error!(import = id, error, "an import is given up");
+    let outcome = ImportOutcome::default();
+    store::note_import_status(&app.store.pool(), id, &app.imports.holder, "failed", &outcome).await?;
+    *app.imports.add(id).ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(Err(error));
+    Ok(())
 }
 
 /// An import, with what this process knows of it.

@@ -18,7 +18,7 @@ use tokio::{
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
-use super::{App, problem::MEDIA_TYPE, routes, stall::Hurried};
+use super::{App, problem::MEDIA_TYPE, routes, stall::Hurried, strict::Strict};
 
 /// Most bytes of the headers of a request.
 const HEADER_BYTES_MAX: usize = 32 * 1024;
@@ -98,7 +98,7 @@ async fn converse(app: App, router: Router, stream: TcpStream, peer: SocketAddr)
             })
         }
     });
-    let stream = Hurried::new(stream, Duration::from_secs(app.options.http_timeout));
+    let stream = Strict::new(Hurried::new(stream, Duration::from_secs(app.options.http_timeout)));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_secs(app.options.http_header_timeout))

@@ -3,6 +3,7 @@
 //! | step | where |
 //! |---|---|
 //! | connections come and go, within bounds | `listener`, `stall` |
+//! | what can be read in two ways is refused | `strict` |
 //! | every request gets a name, a time limit, and an answer that can be read | `watch` |
 //! | who may do what | `access` |
 //! | bodies, within bounds | `body` |
@@ -20,18 +21,26 @@ mod figures;
 mod health;
 mod idempotency;
 pub(crate) mod imports;
+pub(crate) mod links;
 mod listener;
 mod metrics;
 mod openapi;
+pub(crate) mod order_views;
 mod orders;
+mod outcry;
 mod overview;
 pub mod problem;
 pub(crate) mod query;
+mod readiness;
+pub(crate) mod refund_views;
 pub(crate) mod refunds;
 mod routes;
+mod secrets;
 mod stall;
 mod stock;
 mod streams;
+mod strict;
+mod uploads;
 pub(crate) mod watch;
 mod webhooks;
 
@@ -48,7 +57,7 @@ use anyhow::Context;
 use pipeline::{
     shutdown::Shutdown,
     store::{self, Store, WorkerSettings},
-    streams::{Connection, Redis},
+    streams::{Connection, KeptConnection, Redis},
     topology::StageName,
 };
 use tokio::{net::TcpListener, sync::Mutex, task::JoinHandle};
@@ -57,17 +66,18 @@ use tracing::{info, warn};
 pub use access::new_token;
 pub use openapi::{document as openapi, postman};
 
-use self::problem::{Code, Problem};
+use self::{
+    problem::{Code, Problem},
+    uploads::Uploads,
+};
 use crate::{
     backends::Backends,
     cli::http::HttpArgs,
-    config,
     dashboard::{self, Dashboard},
     exit::{Exit, Refusal},
     metrics::ProcessMetrics,
     monitor::Monitor,
     output,
-    signature::Secret,
 };
 
 /// Connections to Postgres for requests.
@@ -89,12 +99,13 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) reports: Store,
     pub(crate) redis: Redis,
-    /// For commands that do not block; opened when needed, opened anew after a failure.
-    connection: Mutex<Option<Connection>>,
+    /// For commands that do not block.
+    connection: Mutex<KeptConnection>,
     pub(crate) partitions: u16,
     backlog: Mutex<Option<(Instant, u64)>>,
+    readiness: readiness::Readiness,
     pub(crate) access: access::Access,
-    secrets: Vec<Secret>,
+    secrets: secrets::Secrets,
     draining: AtomicBool,
     imports: imports::Imports,
     metrics: ProcessMetrics,
@@ -114,18 +125,16 @@ impl std::ops::Deref for App {
 impl App {
     /// A connection to Redis that all requests share.
     pub(crate) async fn connection(&self) -> Result<Connection, Problem> {
-        let mut open = self.connection.lock().await;
-        Ok(match &*open {
-            Some(connection) => connection.clone(),
-            None => open.insert(self.redis.connect().await?).clone(),
-        })
+        Ok(self.connection.lock().await.get().await?.clone())
     }
 
     /// What Redis answered over [`App::connection`]. A connection that failed is not used again.
     pub(crate) async fn answered<T>(&self, answer: Result<T, impl Into<Problem>>) -> Result<T, Problem> {
         let answer = answer.map_err(Into::into);
-        if answer.as_ref().is_err_and(|problem| problem.code() == Code::RedisAway) {
-            *self.connection.lock().await = None;
+        // One that refuses may have become a replica: another may stand in its place.
+        let fails = |problem: &Problem| matches!(problem.code(), Code::RedisAway | Code::RedisRefuses);
+        if answer.as_ref().is_err_and(fails) {
+            self.connection.lock().await.forget();
         }
         answer
     }
@@ -187,24 +196,34 @@ impl Server {
         shutdown: &Shutdown,
     ) -> anyhow::Result<Self> {
         let store = backends.store(WorkerSettings::Worker, POSTGRES_CONNECTIONS)?;
-        let guarded = store::has_tokens(&store.pool()).await?;
+        let guarded = store::has_tokens(&mut *store.acquire().await?).await?;
         refuse_unguarded(address, guarded)?;
         let reports = backends.store(WorkerSettings::Page, POSTGRES_CONNECTIONS)?;
         metrics.watch_pool("http", &store);
         metrics.watch_pool("http_reports", &reports);
+        let installation = store::installation(&store.pool()).await?;
+        let folder = match &options.upload_dir {
+            // A folder that was named must do.
+            Some(folder) => {
+                Ok(uploads::create(folder).map_err(|error| Refusal::new(Exit::Usage, crate::exit::chain(&error)))?)
+            }
+            None => backends.state_dir().map(|folder| folder.join("uploads")),
+        };
+        let uploads = Uploads::new(folder, &installation, options.upload_max.saturating_mul(options.uploads.into()));
         let app = App(Arc::new(Shared {
             options: options.clone(),
             backends: backends.clone(),
             partitions: store.partitions().await?,
             reports,
+            connection: Mutex::new(KeptConnection::new(&backends.redis()?)),
             redis: backends.redis()?,
             store,
-            connection: Mutex::default(),
             backlog: Mutex::default(),
+            readiness: readiness::Readiness::default(),
             access: access::Access::default(),
-            secrets: config::webhook_secrets()?,
+            secrets: secrets::Secrets::from_env()?,
             draining: AtomicBool::new(false),
-            imports: imports::Imports::new(options.uploads)?,
+            imports: imports::Imports::new(options.uploads, uploads)?,
             metrics: metrics.clone(),
             dashboard: Dashboard::new(options)?,
             monitor: monitor.clone(),
@@ -222,9 +241,19 @@ impl Server {
         if app.secrets.is_empty() {
             info!("no ORDERSTREAM_WEBHOOK_SECRET: webhooks are off");
         }
+        let gateways = store::known_gateways(&mut *app.store.acquire().await?).await?;
+        for variable in app.secrets.of_nobody(&gateways) {
+            warn!("{variable} is the secret of no gateway that is known; see: orderstream provider");
+        }
+        // Before anybody can send again what was accepted.
+        imports::look_after(&app).await;
+        tokio::spawn(imports::look_after_uploads(app.clone()));
         tokio::spawn(clean(app.clone()));
         tokio::spawn(dashboard::follow(app.clone()));
-        let task = tokio::spawn(listener::serve(app, listener));
+        let task = tokio::spawn(async move {
+            listener::serve(app.clone(), listener).await;
+            app.imports.finish().await;
+        });
         Ok(Self { task, address })
     }
 

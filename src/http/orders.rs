@@ -1,9 +1,11 @@
-//! Orders: adding them, looking at them.
+//! Adding orders.
+
+use std::time::Duration;
 
 use axum::{
     Json,
     body::{Body, Bytes},
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -13,23 +15,22 @@ use pipeline::{
         BODY, BODY_BYTES_MAX, TRACEPARENT, TRACEPARENT_BYTES_MAX, TRACESTATE, TRACESTATE_BYTES_MAX, decode_order,
         encode_order,
     },
-    store::{self, OrderFilter},
+    store,
     streams::Fields,
     topology::StageName,
 };
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use utoipa::{IntoParams, ToSchema};
+use rustc_hash::FxHashMap;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::{
     App,
-    access::{Operator, Viewer},
+    access::Operator,
     body::{self, Faults, Incoming},
-    idempotency,
+    idempotency, links,
     problem::{Code, FieldError, Problem},
-    query::{Params, bounded, encoded, instant, word},
 };
-use crate::commands::orders::document;
 
 /// Most bytes of a bulk request.
 const BULK_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -40,11 +41,15 @@ const BULK_ORDERS_MAX: usize = 10_000;
 /// Orders of a bulk request that are published together.
 const BULK_CHUNK: usize = 500;
 
+/// How long Postgres is asked what it knows of orders. They are taken without its answer, too.
+const LOOK_MAX: Duration = Duration::from_millis(500);
+
 /// What is asked for one order.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "for the document; `decode_order` reads it")]
 pub(super) struct OrderRequest {
-    /// The order's name: 1 to 128 bytes, without control characters and without blanks at its ends.
+    /// The order's name: 1 to 128 bytes in the Unicode normal form NFC, without characters that nobody sees and without blanks
+    /// at its ends.
     #[schema(example = "ORD-1", min_length = 1, max_length = 128)]
     order_code: String,
     /// Who orders.
@@ -70,12 +75,12 @@ pub(super) struct LineRequest {
     unit_price: String,
 }
 
-/// An order that is on its way.
+/// An order that is on its way, or is there already.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Accepted {
     /// The order's name.
     order_code: String,
-    /// Always `accepted`: what becomes of the order is seen at its link.
+    /// `accepted`: what becomes of the order is seen at its link. `duplicate`: Postgres knows the order with this content.
     status: &'static str,
     /// Where to go on.
     links: Links,
@@ -100,11 +105,13 @@ pub(super) enum Added {
 }
 
 /// What became of the lines of a bulk request.
-#[derive(Debug, Default, Serialize, ToSchema)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Bulk {
     /// Orders that are on their way.
     accepted: u64,
-    /// Lines that are no orders.
+    /// Orders that Postgres knows with the same content.
+    duplicates: u64,
+    /// Lines that are no orders, or name an order that has other content.
     rejected: u64,
     /// Line by line. Blank lines are left out.
     results: Vec<LineResult>,
@@ -115,7 +122,7 @@ pub(super) struct Bulk {
 pub(super) struct LineResult {
     /// Its number, from 1.
     line: u64,
-    /// `accepted` or `rejected`.
+    /// `accepted`, `duplicate` or `rejected`.
     status: &'static str,
     /// The order's name, where it could be read.
     order_code: Option<String>,
@@ -128,7 +135,7 @@ pub(super) struct LineResult {
 }
 
 /// Adds one order, or many as lines of JSON. `202` says that Redis has them; Postgres knows them soon. Adding the same
-/// order again is harmless.
+/// order again is harmless; one that Postgres knows with other content is answered `409`.
 #[utoipa::path(
     post, path = "/v1/orders", tag = "orders", operation_id = "addOrders",
     params(("Idempotency-Key" = Option<String>, Header, description = "The caller's name for this request: sent again, it is answered again")),
@@ -143,6 +150,7 @@ pub(super) async fn add(
     body: Body,
 ) -> Result<Response, Problem> {
     const ROUTE: &str = "POST /v1/orders";
+    body::demand_utf8(&headers)?;
     match &*body::media_type(&headers) {
         "application/json" => {
             let bytes = Incoming::new(&headers, body, BODY_BYTES_MAX as u64)?.whole().await?;
@@ -167,13 +175,45 @@ pub(super) async fn add(
 }
 
 async fn add_one(app: &App, headers: &HeaderMap, bytes: &[u8]) -> Result<Response, Problem> {
-    let (code, body) = read_order(bytes)?;
-    app.demand_room().await?;
-    publish(app, headers, vec![(code.clone(), body)]).await?;
-    let link = format!("/v1/orders/{}", encoded(&code));
+    let order = ReadOrder::of(bytes)?;
+    let known = known(app, vec![order.code.clone()]).await;
+    let status = match known.get(&order.code) {
+        // The status of HTTP is that of the first time: whoever sends an order again until it is accepted must see that.
+        Some(hash) if *hash == order.content_hash => "duplicate",
+        Some(_) => return Err(Problem::new(Code::OrderConflict, conflict(&order.code))),
+        None => {
+            app.demand_room().await?;
+            publish(app, headers, vec![order.clone()]).await?;
+            "accepted"
+        }
+    };
+    let link = links::order(&order.code);
     let location = HeaderValue::from_str(&link).expect("plain ASCII");
-    let accepted = Accepted { order_code: code, status: "accepted", links: Links { order: link } };
+    let accepted = Accepted { order_code: order.code, status, links: Links { order: link } };
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(accepted)).into_response())
+}
+
+/// What orders of these codes contain that Postgres knows, as far as it says so at once: an order that is known already
+/// is not sent to Redis again, but Redis alone can take orders.
+async fn known(app: &App, codes: Vec<String>) -> FxHashMap<String, i64> {
+    if app.monitor.latest().postgres_away.is_some() {
+        return FxHashMap::default();
+    }
+    let pool = app.store.pool();
+    match tokio::time::timeout(LOOK_MAX, store::known_orders(&pool, &codes)).await {
+        Ok(Ok(known)) => known.into_iter().map(|(code, order)| (code, order.content_hash)).collect(),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "whether orders are known is not known");
+            FxHashMap::default()
+        }
+        Err(_) => FxHashMap::default(),
+    }
+}
+
+fn conflict(code: &str) -> String {
+    format!(
+        "{code:?} is known with another customer, or other lines: an order cannot be changed; give it a code of its own"
+    )
 }
 
 /// The content of a bulk request.
@@ -192,8 +232,7 @@ impl Pieces {
 }
 
 async fn add_many(app: &App, headers: &HeaderMap, mut pieces: Pieces) -> Result<Response, Problem> {
-    let mut bulk = Bulk::default();
-    let mut ready = Vec::new();
+    let mut many = Many::default();
     let mut rest: Vec<u8> = Vec::new();
     let mut line = 0;
     app.demand_room().await?;
@@ -207,10 +246,10 @@ async fn add_many(app: &App, headers: &HeaderMap, mut pieces: Pieces) -> Result<
             rest.extend_from_slice(&bytes[..end]);
             bytes = bytes.get(end + 1..).unwrap_or_default();
             line += 1;
-            take_line(&mut bulk, &mut ready, line, &rest)?;
+            many.take_line(line, &rest)?;
             rest.clear();
-            if ready.len() >= BULK_CHUNK {
-                publish(app, headers, std::mem::take(&mut ready)).await?;
+            if many.ready.len() >= BULK_CHUNK {
+                many.publish(app, headers).await?;
                 app.demand_room().await?;
             }
         }
@@ -223,54 +262,114 @@ async fn add_many(app: &App, headers: &HeaderMap, mut pieces: Pieces) -> Result<
             return Err(Problem::new(Code::TooLarge, detail));
         }
     }
-    publish(app, headers, ready).await?;
-    if bulk.results.is_empty() {
-        return Err(Problem::new(Code::Invalid, "there is no order in the body"));
+    many.publish(app, headers).await?;
+    match many.results.is_empty() {
+        true => Err(Problem::new(Code::Invalid, "there is no order in the body")),
+        false => Ok((StatusCode::ACCEPTED, Json(many.answer())).into_response()),
     }
-    Ok((StatusCode::ACCEPTED, Json(bulk)).into_response())
 }
 
-fn take_line(bulk: &mut Bulk, ready: &mut Vec<(String, Vec<u8>)>, line: u64, bytes: &[u8]) -> Result<(), Problem> {
-    let bytes = bytes.trim_ascii();
-    if bytes.is_empty() {
-        return Ok(());
-    }
-    if bytes.len() > BODY_BYTES_MAX {
-        return Err(Problem::new(Code::TooLarge, format!("line {line} has more than {BODY_BYTES_MAX} bytes")));
-    }
-    if bulk.results.len() >= BULK_ORDERS_MAX {
-        let detail = format!("at most {BULK_ORDERS_MAX} orders are taken at once; those before line {line} were");
-        return Err(Problem::new(Code::TooLarge, detail));
-    }
-    let result = match read_order(bytes) {
-        Ok((code, body)) => {
-            bulk.accepted += 1;
-            ready.push((code.clone(), body));
-            LineResult { line, status: "accepted", order_code: Some(code), detail: None, errors: Vec::new() }
+/// A bulk request that is being read.
+#[derive(Default)]
+struct Many {
+    results: Vec<LineResult>,
+    /// Orders that are to be published, with the places of their results.
+    ready: Vec<(usize, ReadOrder)>,
+    /// Line and content of every order of the request.
+    seen: FxHashMap<String, (u64, i64)>,
+}
+
+impl Many {
+    fn take_line(&mut self, line: u64, bytes: &[u8]) -> Result<(), Problem> {
+        let bytes = bytes.trim_ascii();
+        if bytes.is_empty() {
+            return Ok(());
         }
-        Err(problem) => {
-            bulk.rejected += 1;
-            let value: Option<Value> = serde_json::from_slice(bytes).ok();
-            let code = value.and_then(|value| value.get("order_code")?.as_str().map(str::to_owned));
-            LineResult {
-                line,
-                status: "rejected",
-                order_code: code,
-                detail: Some(problem.detail().to_owned()),
-                errors: problem.errors().to_vec(),
+        if bytes.len() > BODY_BYTES_MAX {
+            return Err(Problem::new(Code::TooLarge, format!("line {line} has more than {BODY_BYTES_MAX} bytes")));
+        }
+        if self.results.len() >= BULK_ORDERS_MAX {
+            let detail = format!("at most {BULK_ORDERS_MAX} orders are taken at once; those before line {line} were");
+            return Err(Problem::new(Code::TooLarge, detail));
+        }
+        let mut result = LineResult { line, status: "accepted", order_code: None, detail: None, errors: Vec::new() };
+        match ReadOrder::of(bytes) {
+            Ok(order) => {
+                result.order_code = Some(order.code.clone());
+                let first = *self.seen.entry(order.code.clone()).or_insert((line, order.content_hash));
+                match first {
+                    (_, hash) if hash == order.content_hash => self.ready.push((self.results.len(), order)),
+                    (first, _) => {
+                        result.reject(format!("line {first} has this code with another customer, or other lines"));
+                    }
+                }
+            }
+            Err(problem) => {
+                let value: Option<Value> = serde_json::from_slice(bytes).ok();
+                result.order_code = value.and_then(|value| value.get("order_code")?.as_str().map(str::to_owned));
+                result.errors = problem.errors().to_vec();
+                result.reject(problem.detail().to_owned());
             }
         }
-    };
-    bulk.results.push(result);
-    Ok(())
+        self.results.push(result);
+        Ok(())
+    }
+
+    /// Publishes what is ready and not known yet.
+    async fn publish(&mut self, app: &App, headers: &HeaderMap) -> Result<(), Problem> {
+        let ready = std::mem::take(&mut self.ready);
+        if ready.is_empty() {
+            return Ok(());
+        }
+        let known = known(app, ready.iter().map(|(_, order)| order.code.clone()).collect()).await;
+        let mut new = Vec::with_capacity(ready.len());
+        for (place, order) in ready {
+            match known.get(&order.code) {
+                None => new.push(order),
+                Some(hash) if *hash == order.content_hash => self.results[place].status = "duplicate",
+                Some(_) => self.results[place].reject(conflict(&order.code)),
+            }
+        }
+        publish(app, headers, new).await
+    }
+
+    fn answer(self) -> Bulk {
+        let count = |status: &str| self.results.iter().filter(|result| result.status == status).count() as u64;
+        Bulk {
+            accepted: count("accepted"),
+            duplicates: count("duplicate"),
+            rejected: count("rejected"),
+            results: self.results,
+        }
+    }
 }
 
-/// The order's code, and the message that the pipeline reads: what we have read ourselves, written anew.
-fn read_order(bytes: &[u8]) -> Result<(String, Vec<u8>), Problem> {
-    let value = body::parse(bytes)?;
-    match decode_order(bytes) {
-        Ok(order) => Ok((order.code().to_string(), encode_order(&order))),
-        Err(error) => Err(faults(&value).problem(error.detail)),
+impl LineResult {
+    fn reject(&mut self, detail: String) {
+        (self.status, self.detail) = ("rejected", Some(detail));
+    }
+}
+
+/// An order that was read.
+#[derive(Clone)]
+struct ReadOrder {
+    code: String,
+    content_hash: i64,
+    /// The message that the pipeline reads: what we have read ourselves, written anew.
+    body: Vec<u8>,
+}
+
+impl ReadOrder {
+    fn of(bytes: &[u8]) -> Result<Self, Problem> {
+        let value = body::parse(bytes)?;
+        match decode_order(bytes) {
+            Ok(order) => Ok(Self {
+                code: order.code().to_string(),
+                content_hash: order.content_hash(),
+                body: encode_order(&order),
+            }),
+            Err(error) => Err(faults(&value).problem(error.detail)),
+        }
     }
 }
 
@@ -303,9 +402,9 @@ fn faults(order: &Value) -> Faults {
 }
 
 /// Adds orders to the stream, each to the partition of its code.
-async fn publish(app: &App, headers: &HeaderMap, orders: Vec<(String, Vec<u8>)>) -> Result<(), Problem> {
+async fn publish(app: &App, headers: &HeaderMap, orders: Vec<ReadOrder>) -> Result<(), Problem> {
     let mut messages: Vec<Vec<Fields>> = vec![Vec::new(); usize::from(app.partitions)];
-    for (code, body) in orders {
+    for ReadOrder { code, body, .. } in orders {
         messages[usize::from(app.partition_of(&code))].push(fields(headers, body));
     }
     let mut connection = app.connection().await?;
@@ -327,69 +426,4 @@ pub(super) fn fields(headers: &HeaderMap, body: Vec<u8>) -> Fields {
         fields.extend(header(TRACESTATE, TRACESTATE_BYTES_MAX).map(|state| (TRACESTATE.into(), state.to_vec())));
     }
     fields
-}
-
-/// One order with all that belongs to it, as soon as it is taken in.
-#[utoipa::path(
-    get, path = "/v1/orders/{code}", tag = "orders", operation_id = "getOrder",
-    params(("code" = String, Path, description = "The order's code, percent-encoded")),
-    responses((status = 200, description = "The order, as `orderstream order --json` prints it", body = Object))
-)]
-pub(super) async fn show(
-    State(app): State<App>,
-    _: Viewer,
-    Path(code): Path<String>,
-) -> Result<impl IntoResponse, Problem> {
-    let unknown = || Problem::new(Code::NotFound, "Postgres has no order of this code; it may be on its way");
-    OrderCode::check(&code).map_err(|_| unknown())?;
-    let detail = store::find_order(&app.reports.pool(), &code).await?.ok_or_else(unknown)?;
-    Ok(Json(document(detail)))
-}
-
-/// Which orders.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct ListParams {
-    /// Only orders that stand here: reserved, paying, completed, failed.
-    status: Option<String>,
-    /// Only orders that failed for this reason.
-    reason: Option<String>,
-    /// Only orders taken in since then: a day or an instant.
-    since: Option<String>,
-    /// Most orders to show.
-    #[param(minimum = 1, maximum = 1000, default = 50)]
-    limit: Option<u32>,
-    /// Go on after this id: `next` of the page before has it.
-    after: Option<i64>,
-}
-
-/// Orders, newest first.
-#[utoipa::path(
-    get, path = "/v1/orders", tag = "orders", operation_id = "listOrders", params(ListParams),
-    responses((status = 200, description = "A page of orders; `next` is the address of the next one, or null", body = Object))
-)]
-pub(super) async fn list(
-    State(app): State<App>,
-    _: Viewer,
-    Params(params): Params<ListParams>,
-) -> Result<impl IntoResponse, Problem> {
-    let limit = bounded("limit", params.limit, 50, 1_000)?;
-    let filter = OrderFilter {
-        status: word("status", params.status.as_deref())?,
-        reason: word("reason", params.reason.as_deref())?,
-        since: instant("since", params.since.as_deref())?,
-        before_id: params.after,
-        ..OrderFilter::default()
-    };
-    let orders = store::list_orders(&app.reports.pool(), filter, i64::from(limit)).await?;
-    let last = orders.last().filter(|_| orders.len() == limit as usize).map(|order| order.id);
-    let next = last.map(|last| {
-        let mut next = format!("/v1/orders?limit={limit}&after={last}");
-        for (name, value) in [("status", params.status), ("reason", params.reason), ("since", params.since)] {
-            next.extend(value.map(|value| format!("&{name}={}", encoded(&value))));
-        }
-        next
-    });
-    Ok(Json(json!({ "orders": orders, "next": next })))
 }

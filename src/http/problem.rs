@@ -8,6 +8,7 @@ use axum::{
 use pipeline::{message::Undecodable, store, streams};
 use serde::Serialize;
 
+use super::outcry;
 use crate::{
     exit::{Exit, Refusal},
     patience::ServerError,
@@ -18,6 +19,9 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 
 /// Seconds after which to try again while a server is away.
 const AWAY_RETRY_SECONDS: u64 = 2;
+
+/// Seconds after which to try again while a server refuses: somebody has to do something.
+const REFUSED_RETRY_SECONDS: u64 = 10;
 
 /// Faulty fields that are named; the rest is not.
 const FIELDS_MAX: usize = 50;
@@ -81,6 +85,8 @@ codes! {
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "This method is not allowed here";
     /// The request did not arrive, or was not dealt with, in time.
     Timeout = "timeout", REQUEST_TIMEOUT, "The request took too long";
+    /// The code belongs to an order with other content.
+    OrderConflict = "order_conflict", CONFLICT, "The code belongs to another order";
     /// The key belongs to a refund with other content.
     RefundConflict = "refund_conflict", CONFLICT, "The key belongs to another refund";
     /// Somebody sends again what he recorded.
@@ -109,7 +115,11 @@ codes! {
     PostgresAway = "postgres_away", SERVICE_UNAVAILABLE, "Postgres is away";
     /// Redis does not answer.
     RedisAway = "redis_away", SERVICE_UNAVAILABLE, "Redis is away";
-    /// The process is ending, or a server is away.
+    /// Postgres answers and refuses: it is read-only, full, or has too many connections.
+    PostgresRefuses = "postgres_refuses", SERVICE_UNAVAILABLE, "Postgres refuses";
+    /// Redis answers and refuses writes: it is full, read-only, or cannot write to its disk.
+    RedisRefuses = "redis_refuses", SERVICE_UNAVAILABLE, "Redis refuses writes";
+    /// The process is ending, or a server is away or refuses writes.
     NotReady = "not_ready", SERVICE_UNAVAILABLE, "Not ready";
 }
 
@@ -171,6 +181,11 @@ impl Problem {
     pub fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds.max(1));
         self
+    }
+
+    /// A server that answers and refuses, and why.
+    pub(super) fn refused(code: Code, what: &str, why: &str) -> Self {
+        Self::new(code, format!("{what}: {why}; try again when that is put right")).retry_after(REFUSED_RETRY_SECONDS)
     }
 
     /// What kind it is.
@@ -246,8 +261,12 @@ impl IntoResponse for Problem {
 
 impl From<store::Error> for Problem {
     fn from(error: store::Error) -> Self {
+        if let Some(refusal) = error.refusal() {
+            outcry::say("Postgres refuses", refusal.as_str(), &error);
+            return Self::refused(Code::PostgresRefuses, "Postgres refuses", refusal.as_str());
+        }
         if error.is_transient() || error.is_unreachable() {
-            tracing::warn!(error = %error, "Postgres is away");
+            outcry::say("Postgres is away", "", &error);
             return Self::new(Code::PostgresAway, "try again in a moment").retry_after(AWAY_RETRY_SECONDS);
         }
         if error.kind() == store::ErrorKind::Values {
@@ -259,8 +278,12 @@ impl From<store::Error> for Problem {
 
 impl From<streams::Error> for Problem {
     fn from(error: streams::Error) -> Self {
+        if let Some(refusal) = error.refusal() {
+            outcry::say("Redis refuses writes", refusal.as_str(), &error);
+            return Self::refused(Code::RedisRefuses, "Redis refuses writes", refusal.as_str());
+        }
         if error.is_transient() || error.is_unreachable() {
-            tracing::warn!(error = %error, "Redis is away");
+            outcry::say("Redis is away", "", &error);
             return Self::new(Code::RedisAway, "try again in a moment").retry_after(AWAY_RETRY_SECONDS);
         }
         Self::internal(&error.into())

@@ -1,9 +1,9 @@
-//! Refunds: asking for them, looking at them.
+//! Asking for refunds.
 
 use axum::{
     Json,
     body::Body,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -18,12 +18,11 @@ use utoipa::ToSchema;
 
 use super::{
     App,
-    access::{Operator, Viewer},
+    access::Operator,
     body::{self, Faults, Incoming},
-    idempotency,
+    idempotency, links,
     orders::fields,
     problem::{Code, Problem},
-    query::encoded,
 };
 
 /// What is asked for.
@@ -36,13 +35,13 @@ pub(super) struct RefundBody {
     /// Of which order.
     #[schema(example = "ORD-1", min_length = 1, max_length = 128)]
     order_code: String,
-    /// How much, as a decimal in a string; without it, all that is left.
+    /// How much, as a decimal in a string, above 0, or 0 with `restock`; without it, all that is left.
     #[schema(example = "10.00", pattern = r"^[0-9]+(\.[0-9]{1,2})?$")]
     amount: Option<String>,
     /// Why, for people.
     #[schema(example = "damaged", max_length = 500)]
     reason: Option<String>,
-    /// Whether the order's pieces come back to the stock.
+    /// Whether the order's pieces come back to the stock: once for each order, also without money where none is left.
     #[schema(default = false)]
     restock: bool,
 }
@@ -68,7 +67,7 @@ pub(super) async fn add(
 
 async fn answer(app: &App, headers: &HeaderMap, bytes: &[u8]) -> Result<Response, Problem> {
     let location = |key: &str| {
-        let link = format!("/v1/refunds/{}", encoded(key));
+        let link = links::refund(key);
         (HeaderValue::from_str(&link).expect("plain ASCII"), link)
     };
     match ask(app, headers, bytes).await? {
@@ -78,7 +77,7 @@ async fn answer(app: &App, headers: &HeaderMap, bytes: &[u8]) -> Result<Response
         }
         Asked::Published { key, order_code } => {
             let (location, link) = location(&key);
-            let links = json!({ "refund": link, "order": format!("/v1/orders/{}", encoded(&order_code)) });
+            let links = json!({ "refund": link, "order": links::order(&order_code) });
             let accepted = json!({ "refund_key": key, "status": "accepted", "links": links });
             Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(accepted)).into_response())
         }
@@ -130,7 +129,7 @@ fn faults(request: &Value) -> Faults {
         Some(Err(error)) => faults.add("/refund_key", error.to_string()),
         None => faults.add("/refund_key", "a string is needed"),
     }
-    match text("order_code").map(OrderCode::check) {
+    match text("order_code").map(OrderCode::check_known) {
         Some(Ok(())) => {}
         Some(Err(error)) => faults.add("/order_code", error.to_string()),
         None => faults.add("/order_code", "a string is needed"),
@@ -138,7 +137,8 @@ fn faults(request: &Value) -> Faults {
     // The other parts in a request that is right otherwise.
     for name in ["amount", "reason"] {
         let value = |which: &str| text(name).filter(|_| which == name);
-        match RefundRequest::new("k", "c", value("amount"), value("reason"), false) {
+        let restock = request["restock"] == Value::Bool(true);
+        match RefundRequest::new("k", "c", value("amount"), value("reason"), restock) {
             Err(error) => faults.add(format!("/{name}"), error.to_string()),
             Ok(_) => faults.check(format!("/{name}"), is_text_or_absent(name), "a string is needed"),
         }
@@ -146,23 +146,4 @@ fn faults(request: &Value) -> Faults {
     let restock = request.get("restock").is_none_or(Value::is_boolean);
     faults.check("/restock", restock, "true or false is needed");
     faults
-}
-
-/// One refund, as soon as it is taken in.
-#[utoipa::path(
-    get, path = "/v1/refunds/{key}", tag = "refunds", operation_id = "getRefund",
-    params(("key" = String, Path, description = "The refund's key, percent-encoded")),
-    responses((status = 200, description = "The refund", body = Object))
-)]
-pub(super) async fn show(
-    State(app): State<App>,
-    _: Viewer,
-    Path(key): Path<String>,
-) -> Result<impl IntoResponse, Problem> {
-    let unknown = || Problem::new(Code::NotFound, "Postgres has no refund of this key; it may be on its way");
-    // Automatic refunds are found, too, though nobody can ask for their keys.
-    if key.len() > 256 || key.chars().any(char::is_control) {
-        return Err(unknown());
-    }
-    Ok(Json(store::find_refund(&app.reports.pool(), &key).await?.ok_or_else(unknown)?))
 }

@@ -4,27 +4,32 @@ use axum::{
     Router,
     extract::Path,
     http::{HeaderName, HeaderValue, Method, header},
-    middleware::from_fn_with_state,
+    middleware::{from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::{
+    cors::{AllowOrigin, CorsLayer},
+    decompression::RequestDecompressionLayer,
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    App, access, actions, alerts, dead_letter_actions, dead_letters, figures, health, imports, metrics, openapi,
-    orders, overview,
+    App, access, actions, alerts, body, dead_letter_actions, dead_letters, figures, health, imports, metrics, openapi,
+    order_views, orders, overview,
     problem::{Code, Problem},
-    refunds, stock, streams, watch, webhooks,
+    refund_views, refunds, stock, streams, watch, webhooks,
 };
 use crate::dashboard;
 
 /// Every route, with what describes it.
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(openapi::frame())
-        .routes(routes!(orders::add, orders::list))
-        .routes(routes!(orders::show))
-        .routes(routes!(refunds::add))
-        .routes(routes!(refunds::show))
+        .routes(routes!(orders::add, order_views::list))
+        .routes(routes!(order_views::show))
+        .routes(routes!(order_views::show_named))
+        .routes(routes!(refunds::add, refund_views::list))
+        .routes(routes!(refund_views::show))
+        .routes(routes!(refund_views::show_named))
         .routes(routes!(figures::kpis))
         .routes(routes!(figures::leaderboard))
         .routes(routes!(stock::list))
@@ -79,6 +84,8 @@ pub(super) fn router(app: App) -> Router {
         .merge(dashboard::routes())
         .method_not_allowed_fallback(async || Problem::new(Code::MethodNotAllowed, "see the header Allow"))
         .fallback(async || Problem::new(Code::NoRoute, "see /openapi.json"))
+        .layer(RequestDecompressionLayer::new())
+        .layer(from_fn(body::demand_encoding))
         .layer(from_fn_with_state(app.clone(), access::refuse_strangers))
         .layer(from_fn_with_state(rates, watch::limit_rate));
     if !app.options.cors_origin.is_empty() {

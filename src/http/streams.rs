@@ -106,6 +106,7 @@ pub(super) async fn pause(
     let recorder = Recorder::new(&app.store, caller.actor(ActionVia::Http));
     let length = seconds.map(Duration::from_secs);
     let note = app.answered(actions::pause(&recorder, &mut pauses, stage, length, &why).await).await?;
+    app.monitor.call();
     let paused = app.answered(pauses.list().await).await?;
     Ok(Json(json!({ "paused": paused, "action": note.action, "not_recorded": note.not_recorded })))
 }
@@ -142,6 +143,7 @@ pub(super) async fn resume(
     let recorder = Recorder::new(&app.store, caller.actor(ActionVia::Http));
     let resumed = actions::resume(&recorder, &mut pauses, stage, why.as_deref().unwrap_or_default()).await;
     let (resumed, note) = app.answered(resumed).await?;
+    app.monitor.call();
     let paused = app.answered(pauses.list().await).await?;
     Ok(Json(json!({
         "resumed": resumed, "paused": paused, "action": note.action, "not_recorded": note.not_recorded,
@@ -194,6 +196,7 @@ pub(super) async fn claim(
     let why = why.unwrap_or_default();
     let work = in_time(async |stop| Ok(actions::claim(&recorder, &mut pauses, &wish, &why, &stop).await?)).await;
     let (claimed, note) = app.answered(work).await?;
+    app.monitor.call();
     let mut document = serde_json::to_value(&claimed).map_err(anyhow::Error::from)?;
     if let Some(note) = note {
         document["action"] = json!(note.action);

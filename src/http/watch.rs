@@ -117,7 +117,12 @@ pub(super) async fn observe(State(app): State<App>, mut request: Request, next: 
     answered(&trace, status);
     let ms = started.elapsed().as_millis();
     match (&method, status) {
-        (_, 500..) => tracing::warn!(parent: &span, %method, route, status, ms, "answered"),
+        // Whoever watches asks every few seconds: what is wrong is said where it is noticed.
+        _ if UNTRACED_ROUTES.contains(&&*route) => {
+            tracing::debug!(parent: &span, %method, route, status, ms, "answered");
+        }
+        // That a server is away, or refuses, is said where it is noticed: not with every request.
+        (_, 500..) if status != 503 => tracing::warn!(parent: &span, %method, route, status, ms, "answered"),
         (&Method::GET, _) => tracing::debug!(parent: &span, %method, route, status, ms, "answered"),
         _ => tracing::info!(parent: &span, %method, route, status, ms, "answered"),
     }
@@ -139,9 +144,11 @@ async fn readable(app: &App, response: Response, id: &str, visit: Option<Visit>)
         Some(visit) => visit.show(app, &problem, id).await,
         None => problem.render(id),
     };
-    // The router says which methods there are.
-    if let Some(allow) = parts.headers.get(header::ALLOW) {
-        rendered.headers_mut().insert(header::ALLOW, allow.clone());
+    // The router says which methods there are, and somebody else which encodings.
+    for name in [header::ALLOW, header::ACCEPT_ENCODING] {
+        if let Some(value) = parts.headers.get(&name) {
+            rendered.headers_mut().insert(name, value.clone());
+        }
     }
     for (name, value) in &parts.headers {
         if name == header::VARY || name.as_str().starts_with("access-control-") {

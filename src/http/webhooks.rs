@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use pipeline::{
     gateway::HTTP,
     message::{Callback, decode_callback},
-    store::{self, Insertion},
+    store::{self, Insertion, Teller},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -20,8 +20,9 @@ use super::{
     App,
     body::{self, Incoming},
     problem::{Code, Problem},
+    secrets::Signed,
 };
-use crate::signature::{self, SignatureError};
+use crate::signature::SignatureError;
 
 /// Most bytes of a webhook; more is not even hashed.
 const BYTES_MAX: u64 = 64 * 1024;
@@ -60,15 +61,16 @@ pub(super) async fn take(State(app): State<App>, headers: HeaderMap, body: Body)
     let signatures = header("webhook-signature")?;
     let bytes = Incoming::new(&headers, body, BYTES_MAX)?.whole().await?;
     let now = Utc::now().timestamp();
-    signature::verify(&app.secrets, id, timestamp, signatures, &bytes, now).map_err(|error| match error {
-        SignatureError::TooOld | SignatureError::TooNew => Problem::new(Code::SignatureExpired, error.to_string()),
-        SignatureError::Timestamp | SignatureError::Mismatch => Problem::new(Code::BadSignature, error.to_string()),
-    })?;
+    let teller =
+        app.secrets.verify(&Signed { id, timestamp, signatures, body: &bytes }, now).map_err(|error| match error {
+            SignatureError::TooOld | SignatureError::TooNew => Problem::new(Code::SignatureExpired, error.to_string()),
+            SignatureError::Timestamp | SignatureError::Mismatch => Problem::new(Code::BadSignature, error.to_string()),
+        })?;
     body::demand_type(&headers, "application/json")?;
     body::parse(&bytes)?;
     let signed_at = timestamp.parse().ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0)).unwrap_or_default();
     let callback = decode_callback(&bytes, id, signed_at)?;
-    let status = match insert(&app, callback).await? {
+    let status = match insert(&app, callback, &teller).await? {
         Insertion::Stored => "stored",
         Insertion::Known => "known",
         Insertion::Replayed => {
@@ -83,9 +85,9 @@ pub(super) async fn take(State(app): State<App>, headers: HeaderMap, body: Body)
     Ok(Json(Taken { status }).into_response())
 }
 
-async fn insert(app: &App, callback: Callback) -> Result<Insertion, Problem> {
+async fn insert(app: &App, callback: Callback, teller: &Teller) -> Result<Insertion, Problem> {
     let mut transaction = app.store.begin().await?;
-    let inserted = store::insert_callbacks(&mut transaction, std::slice::from_ref(&callback), HTTP).await?;
+    let inserted = store::insert_callbacks(&mut transaction, std::slice::from_ref(&callback), HTTP, teller).await?;
     store::commit(transaction).await?;
     inserted.first().copied().ok_or_else(|| anyhow::anyhow!("a callback came to no end").into())
 }

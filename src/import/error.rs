@@ -10,22 +10,46 @@ pub enum ReadError {
     /// Not a single line with text.
     #[error("the file is empty: it has not even a header")]
     Empty,
-    /// A byte order mark of UTF-16 or UTF-32.
-    #[error("the file is UTF-16 or UTF-32; save it as UTF-8")]
-    NotUtf8,
+    /// A byte order mark of UTF-32.
+    #[error("the file is UTF-32; save it as UTF-8")]
+    Utf32,
+    /// Zeros where names of columns should be, or the beginning of another kind of file.
+    #[error("the file is no text: its header is binary, or that of a document; save it as CSV in UTF-8")]
+    NotText,
+    /// The beginning of a compressed file.
+    #[error("the file is compressed with {format}: unpack it first, as in: {tool} FILE | orderstream import -")]
+    Compressed {
+        /// By what.
+        format: &'static str,
+        /// The program that unpacks it.
+        tool: &'static str,
+    },
+    /// The beginning of a spreadsheet or an archive.
+    #[error("the file is a workbook (.xlsx, .xls, .ods) or an archive, not CSV: open it and save it as CSV in UTF-8")]
+    Workbook,
     /// The first line is over the bound.
     #[error("the header is longer than {LINE_BYTES_MAX} bytes")]
     HeaderTooLong,
     /// The first line is not RFC 4180.
     #[error("the header has a quote that is not closed or not at the edge of a name")]
     HeaderQuotes,
+    /// A line like `sep=:`.
+    #[error(
+        "the first line names the delimiter {named:?}, but fields are separated by a comma, a semicolon, a tab or |"
+    )]
+    UnknownDelimiter {
+        /// What it names.
+        named: String,
+    },
     /// A column that every file needs.
-    #[error("column {column} is missing in the header, which reads: {found}")]
+    #[error("column {column} is missing in the header{}", missing(found, *lookalike))]
     MissingColumn {
         /// Its name.
         column: &'static str,
         /// The header, shortened.
         found: String,
+        /// What makes another name look like this one.
+        lookalike: Option<Lookalike>,
     },
     /// A column with a meaning, twice.
     #[error("column {column} stands twice in the header")]
@@ -57,4 +81,18 @@ pub enum ReadError {
     /// The caller's progress function asked to stop.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// A character that nobody sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lookalike(pub char);
+
+fn missing(found: &str, lookalike: Option<Lookalike>) -> String {
+    match lookalike {
+        None => format!(", which reads: {found}"),
+        Some(Lookalike(character)) => format!(
+            ": a name that looks like it contains U+{:04X}, which cannot be seen; type the name anew",
+            u32::from(character)
+        ),
+    }
 }

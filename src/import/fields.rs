@@ -1,4 +1,4 @@
-//! One line into its fields: RFC 4180, except that a field never goes beyond its line.
+//! One row into its fields, as RFC 4180 has it.
 
 use memchr::{memchr, memchr_iter};
 
@@ -7,17 +7,19 @@ use memchr::{memchr, memchr_iter};
 pub(super) struct Fields {
     /// Start and end of each field.
     bounds: Vec<(usize, usize)>,
-    /// The fields of a line that has quotes, without them.
+    /// The fields of a row that has quotes, without them.
     unquoted: Vec<u8>,
+    has_quotes: bool,
+    fault: Option<QuoteFault>,
 }
 
-/// A line as fields.
+/// A row as fields.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Split<'a> {
     text: &'a [u8],
     bounds: &'a [(usize, usize)],
     /// The first place where the quotes are wrong. Fields before it are as written; from it on they are guesses, made
-    /// by cutting at every comma.
+    /// by cutting at every delimiter.
     pub(super) fault: Option<QuoteFault>,
 }
 
@@ -26,10 +28,8 @@ pub(super) struct Split<'a> {
 pub(super) struct QuoteFault {
     /// The field it is in, from 0.
     pub(super) field: usize,
-    /// Where that field begins in the line, its quote included.
+    /// Where that field begins in the row, its quote included.
     pub(super) start: usize,
-    /// Opened and never closed, as a quoted line break looks too; otherwise a quote amid a field.
-    pub(super) unbalanced: bool,
 }
 
 impl<'a> Split<'a> {
@@ -46,48 +46,58 @@ impl<'a> Split<'a> {
 }
 
 impl Fields {
-    /// Splits a line.
-    pub(super) fn split<'a>(&'a mut self, line: &'a [u8]) -> Split<'a> {
+    /// Splits a row; what is wrong with its quotes, if anything is. [`Fields::view`] has the fields.
+    pub(super) fn split(&mut self, row: &[u8], delimiter: u8) -> Option<QuoteFault> {
         self.bounds.clear();
-        if memchr(b'"', line).is_some() {
-            let fault = self.split_quoted(line);
-            return Split { text: &self.unquoted, bounds: &self.bounds, fault };
+        self.has_quotes = memchr(b'"', row).is_some();
+        if self.has_quotes {
+            self.fault = self.split_quoted(row, delimiter);
+            return self.fault;
         }
+        self.fault = None;
         let mut start = 0;
-        for comma in memchr_iter(b',', line) {
-            self.bounds.push((start, comma));
-            start = comma + 1;
+        for end in memchr_iter(delimiter, row) {
+            self.bounds.push((start, end));
+            start = end + 1;
         }
-        self.bounds.push((start, line.len()));
-        Split { text: line, bounds: &self.bounds, fault: None }
+        self.bounds.push((start, row.len()));
+        None
     }
 
-    fn split_quoted(&mut self, line: &[u8]) -> Option<QuoteFault> {
+    /// Whether there is a quote in the row that was split last.
+    pub(super) fn has_quotes(&self) -> bool {
+        self.has_quotes
+    }
+
+    /// The fields of the row that was split last, which is this one.
+    pub(super) fn view<'a>(&'a self, row: &'a [u8]) -> Split<'a> {
+        Split { text: if self.has_quotes { &self.unquoted } else { row }, bounds: &self.bounds, fault: self.fault }
+    }
+
+    fn split_quoted(&mut self, row: &[u8], delimiter: u8) -> Option<QuoteFault> {
         self.unquoted.clear();
         let mut start = 0;
         loop {
             let begin = self.unquoted.len();
-            let end = match unquote(&line[start..], &mut self.unquoted) {
-                Ok(length) => start + length,
-                Err(unbalanced) => {
-                    self.unquoted.truncate(begin);
-                    let field = self.bounds.len();
-                    self.guess_rest(&line[start..]);
-                    return Some(QuoteFault { field, start, unbalanced });
-                }
+            let Some(length) = unquote(&row[start..], delimiter, &mut self.unquoted) else {
+                self.unquoted.truncate(begin);
+                let field = self.bounds.len();
+                self.guess_rest(&row[start..], delimiter);
+                return Some(QuoteFault { field, start });
             };
             self.bounds.push((begin, self.unquoted.len()));
-            if end == line.len() {
+            let end = start + length;
+            if end == row.len() {
                 return None;
             }
             start = end + 1;
         }
     }
 
-    /// Cuts at every comma, and what begins with a quote at the next one: good enough to name the order that must not
+    /// Cuts at every delimiter, and what begins with a quote at the next one: good enough to name the order that must not
     /// ship.
-    fn guess_rest(&mut self, rest: &[u8]) {
-        for field in rest.split(|&byte| byte == b',') {
+    fn guess_rest(&mut self, rest: &[u8], delimiter: u8) {
+        for field in rest.split(|&byte| byte == delimiter) {
             let begin = self.unquoted.len();
             let guess = match field.strip_prefix(b"\"") {
                 Some(quoted) => &quoted[..memchr(b'"', quoted).unwrap_or(quoted.len())],
@@ -99,25 +109,26 @@ impl Fields {
     }
 }
 
-/// Appends the first field of `text` without its quotes and returns its length as written, which ends at a comma or
-/// the line's end; `Err(true)` when a quote is not closed, `Err(false)` when one is where none may be.
-fn unquote(text: &[u8], out: &mut Vec<u8>) -> Result<usize, bool> {
+/// Appends the first field of `text` without its quotes and returns its length as written, which ends at a delimiter or the
+/// row's end; `None` when a quote is not closed, or is where none may be.
+fn unquote(text: &[u8], delimiter: u8, out: &mut Vec<u8>) -> Option<usize> {
     if text.first() != Some(&b'"') {
-        let end = memchr(b',', text).unwrap_or(text.len());
+        let end = memchr(delimiter, text).unwrap_or(text.len());
         if memchr(b'"', &text[..end]).is_some() {
-            return Err(false);
+            return None;
         }
         out.extend_from_slice(&text[..end]);
-        return Ok(end);
+        return Some(end);
     }
     let mut at = 1;
     loop {
-        let quote = at + memchr(b'"', &text[at..]).ok_or(true)?;
+        let quote = at + memchr(b'"', &text[at..])?;
         out.extend_from_slice(&text[at..quote]);
         match text.get(quote + 1) {
-            None | Some(b',') => return Ok(quote + 1),
+            None => return Some(quote + 1),
+            Some(next) if *next == delimiter => return Some(quote + 1),
             Some(b'"') => out.push(b'"'),
-            Some(_) => return Err(false),
+            Some(_) => return None,
         }
         at = quote + 2;
     }
@@ -129,7 +140,8 @@ mod tests {
 
     fn split(line: &str) -> (Vec<String>, Option<QuoteFault>) {
         let mut fields = Fields::default();
-        let split = fields.split(line.as_bytes());
+        fields.split(line.as_bytes(), b',');
+        let split = fields.view(line.as_bytes());
         let texts = (0..split.len()).map(|index| String::from_utf8_lossy(split.get(index)).into_owned());
         (texts.collect(), split.fault)
     }
@@ -154,12 +166,12 @@ mod tests {
     #[test]
     fn wrong_quotes_are_named_and_the_rest_is_guessed() {
         let table: &[(&str, &[&str], QuoteFault)] = &[
-            ("1,\"ORD,7", &["1", "ORD", "7"], QuoteFault { field: 1, start: 2, unbalanced: true }),
-            ("1,\"ORD\" ,7", &["1", "ORD", "7"], QuoteFault { field: 1, start: 2, unbalanced: false }),
-            ("1,O\"RD,\"7\"", &["1", "O\"RD", "7"], QuoteFault { field: 1, start: 2, unbalanced: false }),
-            ("\"1,\"ORD\",7", &["1", "ORD", "7"], QuoteFault { field: 0, start: 0, unbalanced: false }),
-            ("\"a,b\",\"c", &["a,b", "c"], QuoteFault { field: 1, start: 6, unbalanced: true }),
-            ("\"", &[""], QuoteFault { field: 0, start: 0, unbalanced: true }),
+            ("1,\"ORD,7", &["1", "ORD", "7"], QuoteFault { field: 1, start: 2 }),
+            ("1,\"ORD\" ,7", &["1", "ORD", "7"], QuoteFault { field: 1, start: 2 }),
+            ("1,O\"RD,\"7\"", &["1", "O\"RD", "7"], QuoteFault { field: 1, start: 2 }),
+            ("\"1,\"ORD\",7", &["1", "ORD", "7"], QuoteFault { field: 0, start: 0 }),
+            ("\"a,b\",\"c", &["a,b", "c"], QuoteFault { field: 1, start: 6 }),
+            ("\"", &[""], QuoteFault { field: 0, start: 0 }),
         ];
         for (line, expected, fault) in table {
             assert_eq!(split(line), (expected.iter().map(ToString::to_string).collect(), Some(*fault)), "{line:?}");

@@ -1,38 +1,45 @@
-//! The first line: which column stands where.
+//! The first row: what separates the fields, and which column stands where.
+
+use std::io::Read;
+
+use memchr::memchr_iter;
+use pipeline::domain::is_unseen;
 
 use super::{
-    error::ReadError,
-    fields::{Fields, QuoteFault},
+    error::{Lookalike, ReadError},
+    fields::Fields,
+    lines::{LINE_BYTES_MAX, Lines},
+    records::is_blank,
 };
+
+/// What may separate fields, in the order in which it is tried.
+const DELIMITERS: [u8; 4] = *b",;\t|";
+
+/// Most lines of a header whose names go over line breaks.
+const HEADER_LINES_MAX: usize = 10;
 
 /// The names in a header, and which of them have a meaning.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Columns {
     /// Every name, trimmed, in the file's order.
     pub(super) names: Vec<String>,
+    /// What separates them.
+    pub(super) delimiter: u8,
     known: &'static [&'static str],
     /// The header, shortened.
     shown: String,
 }
 
 impl Columns {
-    /// Reads the header from its line, without byte order mark.
-    ///
-    /// # Errors
-    /// When a column with a meaning stands there twice, or the quotes are not in order.
-    pub(super) fn parse(line: &[u8], known: &'static [&'static str]) -> Result<Self, ReadError> {
+    /// Splits the header; `None` when its quotes are not in order.
+    fn split(text: &[u8], delimiter: u8, known: &'static [&'static str]) -> Option<Self> {
         let mut fields = Fields::default();
-        let split = fields.split(line);
-        if let Some(QuoteFault { .. }) = split.fault {
-            return Err(ReadError::HeaderQuotes);
+        if fields.split(text, delimiter).is_some() {
+            return None;
         }
-        let names: Vec<String> =
-            (0..split.len()).map(|index| String::from_utf8_lossy(split.get(index)).trim().to_owned()).collect();
-        let columns = Self { names, known, shown: shown(line) };
-        match known.iter().find(|known| columns.places(known).count() > 1) {
-            Some(column) => Err(ReadError::DoubledColumn { column }),
-            None => Ok(columns),
-        }
+        let split = fields.view(text);
+        let names = (0..split.len()).map(|index| String::from_utf8_lossy(split.get(index)).trim().to_owned()).collect();
+        Some(Self { names, delimiter, known, shown: shown(text) })
     }
 
     /// Where a column stands that may be absent.
@@ -45,17 +52,114 @@ impl Columns {
     /// # Errors
     /// When it is missing.
     pub(super) fn required(&self, column: &'static str) -> Result<usize, ReadError> {
-        self.optional(column).ok_or_else(|| ReadError::MissingColumn { column, found: self.shown.clone() })
+        self.optional(column).ok_or_else(|| ReadError::MissingColumn {
+            column,
+            found: self.shown.clone(),
+            lookalike: self.lookalike(column),
+        })
     }
 
     fn places(&self, known: &'static str) -> impl Iterator<Item = usize> {
         (0..self.names.len()).filter(move |&index| self.names[index].eq_ignore_ascii_case(known))
     }
 
-    /// Columns without a meaning here, in the file's order.
+    /// How many names have a meaning.
+    fn hits(&self) -> usize {
+        self.known.iter().filter(|known| self.places(known).next().is_some()).count()
+    }
+
+    fn doubled(&self) -> Result<(), ReadError> {
+        match self.known.iter().find(|known| self.places(known).count() > 1) {
+            Some(column) => Err(ReadError::DoubledColumn { column }),
+            None => Ok(()),
+        }
+    }
+
+    /// The character that keeps a name from being this one, if nobody sees it.
+    fn lookalike(&self, column: &str) -> Option<Lookalike> {
+        self.names.iter().find_map(|name| {
+            let seen: String = name.chars().filter(|&character| !is_unseen(character)).collect();
+            let unseen = name.chars().find(|&character| is_unseen(character))?;
+            seen.trim().eq_ignore_ascii_case(column).then_some(Lookalike(unseen))
+        })
+    }
+
+    /// Columns without a meaning here, in the file's order; those without a name are not told of.
     pub(super) fn ignored(&self) -> Vec<String> {
         let is_known = |name: &str| self.known.iter().any(|known| name.eq_ignore_ascii_case(known));
-        self.names.iter().filter(|name| !is_known(name)).cloned().collect()
+        self.names.iter().filter(|name| !name.is_empty() && !is_known(name)).cloned().collect()
+    }
+}
+
+/// Reads the header: the first line with text, or the one below it where that only names the delimiter, as `sep=;`. The
+/// delimiter is the first one under which the header has all that `places` asks for.
+///
+/// # Errors
+/// When a required column is missing, one with a meaning stands there twice, or the quotes are not in order.
+pub(super) fn read<R: Read, H>(
+    lines: &mut Lines<R>,
+    known: &'static [&'static str],
+    places: impl Fn(Columns) -> Result<H, ReadError>,
+) -> Result<(u8, H), ReadError> {
+    let mut text = next_text(lines)?;
+    let named = named_delimiter(&text)?;
+    if named.is_some() {
+        text = next_text(lines)?;
+    }
+    let tried = named.as_ref().map_or(&DELIMITERS[..], std::slice::from_ref);
+    // Where none will do, the one is meant that finds most names.
+    let (mut most, mut error) = (0, ReadError::HeaderQuotes);
+    let mut is_first = true;
+    for &delimiter in tried {
+        let Some(columns) = Columns::split(&text, delimiter, known) else { continue };
+        let hits = columns.hits();
+        match columns.doubled().and_then(|()| places(columns)) {
+            Ok(header) => return Ok((delimiter, header)),
+            Err(reason) if is_first || hits > most => (most, error, is_first) = (hits, reason, false),
+            Err(_) => {}
+        }
+    }
+    Err(error)
+}
+
+/// The next line with text, and the lines after it over which its quotes reach.
+fn next_text<R: Read>(lines: &mut Lines<R>) -> Result<Vec<u8>, ReadError> {
+    loop {
+        let place = lines.next()?.ok_or(ReadError::Empty)?;
+        if place.too_long {
+            return Err(ReadError::HeaderTooLong);
+        }
+        if is_blank(lines.text(place)) {
+            continue;
+        }
+        let mut text = lines.text(place).to_vec();
+        let mut read = 1;
+        while memchr_iter(b'"', &text).count() % 2 == 1 {
+            let place = lines.next()?.filter(|_| read < HEADER_LINES_MAX).ok_or(ReadError::HeaderQuotes)?;
+            text.push(b'\n');
+            text.extend_from_slice(lines.text(place));
+            if place.too_long || text.len() > LINE_BYTES_MAX {
+                return Err(ReadError::HeaderTooLong);
+            }
+            read += 1;
+        }
+        return Ok(text);
+    }
+}
+
+/// What a line like `sep=;` names, which spreadsheets write and read; behind it may stand the delimiters of empty columns.
+fn named_delimiter(text: &[u8]) -> Result<Option<u8>, ReadError> {
+    let text = text.strip_prefix(b"\"").unwrap_or(text);
+    let Some(name) = text.get(..4).filter(|name| name.eq_ignore_ascii_case(b"sep=")).map(|_| &text[4..]) else {
+        return Ok(None);
+    };
+    let Some((&delimiter, rest)) = name.split_first() else {
+        return Err(ReadError::UnknownDelimiter { named: String::new() });
+    };
+    let is_alone = rest.iter().all(|byte| *byte == delimiter || b"\" \t,;".contains(byte));
+    match DELIMITERS.contains(&delimiter) && is_alone {
+        true => Ok(Some(delimiter)),
+        false => Err(ReadError::UnknownDelimiter { named: shown(name) }),
     }
 }
 
@@ -72,15 +176,14 @@ pub(super) struct Header {
 }
 
 /// Every name with a meaning. `id` numbers the rows of the system that wrote the file; nothing here depends on it.
-const KNOWN: &[&str] = &["id", "order_code", "customer_id", "product_id", "quantity", "unit_price", "total"];
+pub(super) const KNOWN: &[&str] = &["id", "order_code", "customer_id", "product_id", "quantity", "unit_price", "total"];
 
 impl Header {
-    /// Reads the header from its line, without byte order mark.
+    /// Finds the columns.
     ///
     /// # Errors
-    /// When a required column is missing, a known one stands there twice, or the quotes are not in order.
-    pub(super) fn parse(line: &[u8]) -> Result<Self, ReadError> {
-        let columns = Columns::parse(line, KNOWN)?;
+    /// When a required one is missing.
+    pub(super) fn new(columns: Columns) -> Result<Self, ReadError> {
         Ok(Self {
             order_code: columns.required("order_code")?,
             customer_id: columns.required("customer_id")?,
@@ -90,6 +193,12 @@ impl Header {
             total: columns.optional("total"),
             columns,
         })
+    }
+
+    /// The header that a text is.
+    #[cfg(test)]
+    pub(super) fn parse(text: &[u8]) -> Result<Self, ReadError> {
+        read(&mut Lines::new(text), KNOWN, Self::new).map(|(_, header)| header)
     }
 }
 
@@ -120,13 +229,26 @@ mod tests {
                 "column quantity is missing in the header, which reads: order_code,customer_id,product_id,unit_price",
             ),
             (
-                "order_code;customer_id;product_id;quantity;unit_price",
+                "order_code;customer_id;product_id;unit_price",
+                "column quantity is missing in the header, which reads: order_code;customer_id;product_id;unit_price",
+            ),
+            (
+                "order_code:customer_id:product_id:quantity:unit_price",
                 "column order_code is missing in the header, which reads: \
-                 order_code;customer_id;product_id;quantity;unit_price",
+                 order_code:customer_id:product_id:quantity:unit_price",
             ),
             (
                 "order_code,customer_id,product_id,quantity,unit_price,Total,total",
                 "column total stands twice in the header",
+            ),
+            (
+                "order_code,customer_id,product_id,quan\u{200b}tity,unit_price",
+                "column quantity is missing in the header: a name that looks like it contains U+200B, which cannot be seen; \
+                 type the name anew",
+            ),
+            (
+                "sep=:\norder_code:customer_id",
+                "the first line names the delimiter \":\", but fields are separated by a comma, a semicolon, a tab or |",
             ),
             ("\"order_code,customer_id", "the header has a quote that is not closed or not at the edge of a name"),
         ];
@@ -136,8 +258,24 @@ mod tests {
     }
 
     #[test]
+    fn the_delimiter_is_the_one_that_finds_every_name() {
+        let names = ["order_code", "customer_id", "product_id", "quantity", "unit_price"];
+        for (delimiter, head) in [(',', ""), (';', ""), ('\t', ""), ('|', ""), (';', "sep=;\r\n"), ('\t', "SEP=\t\n")] {
+            let text = format!("{head}{}{delimiter}\"no,te;\n|\"", names.join(&delimiter.to_string()));
+            let header = Header::parse(text.as_bytes()).expect("complete");
+            assert_eq!(char::from(header.columns.delimiter), delimiter, "{text:?}");
+            assert_eq!((header.unit_price, header.columns.ignored()), (4, vec!["no,te;\n|".to_owned()]));
+        }
+        // A named one is not doubted.
+        assert!(Header::parse(format!("sep=;\n{}", names.join(",")).as_bytes()).is_err());
+        for head in ["sep=;;;;\n", "\"sep=;\"\n", "sep=;,,,\n"] {
+            assert!(Header::parse(format!("{head}{}", names.join(";")).as_bytes()).is_ok(), "{head:?}");
+        }
+    }
+
+    #[test]
     fn a_doubled_column_without_a_meaning_does_no_harm() {
-        let line = b"x,x,order_code,customer_id,product_id,quantity,unit_price";
+        let line = b"x,x,,order_code,customer_id,product_id,quantity,unit_price,,";
         assert_eq!(Header::parse(line).expect("complete").columns.ignored(), ["x", "x"]);
     }
 }

@@ -1,41 +1,44 @@
-//! The lines of a file in bounded memory, whatever ends them, with the fingerprint of its bytes.
+//! The lines of a file in bounded memory, whatever ends them.
 
-use std::{
-    io::{self, Read},
-    ops::Range,
-};
+use std::{io::Read, ops::Range};
 
 use memchr::memchr2;
-use sha2::{Digest, Sha256};
 
-use super::error::ReadError;
+use super::{
+    error::ReadError,
+    quotes::{LineEnd, Quotes},
+    source::{Encoding, Source},
+};
 
-/// Most bytes in a line. Of a longer one only this much is kept, the rest is read and forgotten.
+/// Most bytes in a line, and in a row of several. Of a longer line only this much is kept, the rest is read and forgotten.
 pub const LINE_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes asked of the reader at once.
 const BUFFER_BYTES: usize = 1024 * 1024;
 
-/// One physical line without its end.
+/// One physical line without its end. [`Lines::text`] has its text until the next one is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Line<'a> {
+pub(super) struct Place {
     /// From 1.
     pub(super) number: u64,
-    /// At most [`LINE_BYTES_MAX`] bytes.
-    pub(super) text: &'a [u8],
-    /// The line was longer than `text`.
+    /// Where it is in the buffer; not for one that was too long.
+    start: usize,
+    length: usize,
+    /// The line was longer than [`LINE_BYTES_MAX`], which is all that is kept.
     pub(super) too_long: bool,
     /// LF, CRLF or CR ended it, not the end of the file.
     pub(super) ended: bool,
+    /// How it ends if it is too long and begins outside of quotes.
+    pub(super) end: LineEnd,
 }
 
 /// Splits what a reader yields into lines: LF, CRLF and CR all end one, also mixed.
 #[derive(Debug)]
 pub(super) struct Lines<R> {
-    reader: R,
-    hash: Sha256,
-    bytes: u64,
+    source: Source<R>,
     number: u64,
+    /// For the quotes of lines that are too long.
+    delimiter: u8,
     buffer: Box<[u8]>,
     /// The part of `buffer` that is read and not handed out yet.
     unread: Range<usize>,
@@ -49,10 +52,9 @@ pub(super) struct Lines<R> {
 impl<R: Read> Lines<R> {
     pub(super) fn new(reader: R) -> Self {
         Self {
-            reader,
-            hash: Sha256::new(),
-            bytes: 0,
+            source: Source::new(reader),
             number: 0,
+            delimiter: b',',
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             unread: 0..0,
             after_cr: false,
@@ -62,19 +64,38 @@ impl<R: Read> Lines<R> {
 
     /// Bytes read so far; a little ahead of the line that was handed out last.
     pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+        self.source.bytes()
+    }
+
+    pub(super) fn encoding(&self) -> Encoding {
+        self.source.encoding()
+    }
+
+    /// Tells the file by its beginning; to be called before anything is read.
+    ///
+    /// # Errors
+    /// When it is no CSV.
+    pub(super) fn open(&mut self) -> Result<(), ReadError> {
+        self.source.open()
+    }
+
+    /// What separates fields from here on.
+    pub(super) fn delimit(&mut self, delimiter: u8) {
+        self.delimiter = delimiter;
+    }
+
+    /// The text of the line that was read last.
+    pub(super) fn text(&self, place: Place) -> &[u8] {
+        if place.too_long { &self.prefix } else { &self.buffer[place.start..place.start + place.length] }
     }
 
     /// SHA-256 of all bytes read, in hexadecimal.
     pub(super) fn into_sha256(self) -> String {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let digest = self.hash.finalize();
-        let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-        digest.iter().flat_map(|&byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+        self.source.into_sha256()
     }
 
     /// The next line, blank ones included; `None` at the end of the file.
-    pub(super) fn next(&mut self) -> Result<Option<Line<'_>>, ReadError> {
+    pub(super) fn next(&mut self) -> Result<Option<Place>, ReadError> {
         if self.after_cr {
             if self.unread.is_empty() {
                 self.fill()?;
@@ -108,15 +129,19 @@ impl<R: Read> Lines<R> {
         if ended {
             self.take_end();
         }
-        Ok(Some(Line { number: self.number, text: &self.buffer[start..start + length], too_long: false, ended }))
+        Ok(Some(Place { number: self.number, start, length, too_long: false, ended, end: LineEnd::Closed }))
     }
 
     /// Keeps the head of the line at hand and reads on to its end.
-    fn skip_long_line(&mut self) -> Result<Line<'_>, ReadError> {
+    fn skip_long_line(&mut self) -> Result<Place, ReadError> {
         self.prefix.clear();
         self.prefix.extend_from_slice(&self.buffer[self.unread.clone()][..LINE_BYTES_MAX]);
+        let mut quotes = Quotes::new(self.delimiter);
         let ended = loop {
-            match memchr2(b'\n', b'\r', &self.buffer[self.unread.clone()]) {
+            let unread = &self.buffer[self.unread.clone()];
+            let end = memchr2(b'\n', b'\r', unread);
+            quotes.take(&unread[..end.unwrap_or(unread.len())]);
+            match end {
                 Some(at) => {
                     self.unread.start += at;
                     self.take_end();
@@ -128,7 +153,8 @@ impl<R: Read> Lines<R> {
                 break false;
             }
         };
-        Ok(Line { number: self.number, text: &self.prefix, too_long: true, ended })
+        let end = quotes.end_line();
+        Ok(Place { number: self.number, start: 0, length: 0, too_long: true, ended, end })
     }
 
     /// Takes the CR or LF at hand.
@@ -141,22 +167,17 @@ impl<R: Read> Lines<R> {
     fn fill(&mut self) -> Result<bool, ReadError> {
         self.buffer.copy_within(self.unread.clone(), 0);
         self.unread = 0..self.unread.len();
-        let read = loop {
-            match self.reader.read(&mut self.buffer[self.unread.end..]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(ReadError::Read { bytes: self.bytes, line: self.number, source }),
-                Ok(read) => break read,
-            }
-        };
-        self.hash.update(&self.buffer[self.unread.end..self.unread.end + read]);
+        let read = self.source.read(&mut self.buffer[self.unread.end..]);
+        let read = read.map_err(|source| ReadError::Read { bytes: self.source.bytes(), line: self.number, source })?;
         self.unread.end += read;
-        self.bytes += read as u64;
         Ok(read > 0)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     /// Yields one byte per read, so that every boundary falls between two reads.
@@ -175,7 +196,7 @@ mod tests {
         let mut lines = Lines::new(reader);
         let mut all = Vec::new();
         while let Some(line) = lines.next().expect("readable") {
-            all.push((line.number, String::from_utf8_lossy(line.text).into_owned(), line.ended));
+            all.push((line.number, String::from_utf8_lossy(lines.text(line)).into_owned(), line.ended));
         }
         all
     }
@@ -204,9 +225,10 @@ mod tests {
         let tail = &b"\r\nnext\n"[..];
         let mut lines = Lines::new(io::repeat(b'x').take(1 << 30).chain(tail));
         let line = lines.next().expect("readable").expect("a line");
-        assert_eq!((line.text.len(), line.too_long, line.ended), (LINE_BYTES_MAX, true, true));
+        assert_eq!((lines.text(line).len(), line.too_long, line.ended), (LINE_BYTES_MAX, true, true));
+        assert_eq!(line.end, LineEnd::Closed);
         let line = lines.next().expect("readable").expect("a line");
-        assert_eq!((line.number, line.text, line.too_long), (2, &b"next"[..], false));
+        assert_eq!((line.number, lines.text(line), line.too_long), (2, &b"next"[..], false));
         assert_eq!(lines.next().expect("readable"), None);
         assert_eq!(lines.buffer.len(), BUFFER_BYTES);
     }

@@ -4,15 +4,17 @@
 //!
 //! | step | where |
 //! |---|---|
-//! | bytes become lines of bounded length | `lines` |
-//! | the first line says which column stands where | `header` |
-//! | a line becomes fields, and a row or the reason why not | `fields`, `row` |
+//! | bytes become UTF-8, and lines of bounded length | `source`, `lines` |
+//! | the first line says what separates fields, and which column stands where | `header` |
+//! | lines become rows: one each, or several where quotes go over line breaks | `records`, `quotes`, `fields` |
+//! | a row's values, or the reason why not | `row` |
 //! | rows are divided by order, in memory, beyond that in temporary files | `partitions`, `frame` |
 //! | part by part: the verdict on each order, and its rows if it is bad | `settle`, `table`, `codes`, `sibling` |
 //! | good orders in order of first appearance | [`Grouped`], from `held` through `runs` |
 //! | an order becomes a message | [`encode_order_into`] |
 //! | rejected rows as CSV | [`RejectWriter`] |
 //! | the same for requests for refunds, one row each | `refunds` |
+//! | the same for the catalogue, row by row | [`read_rows`] |
 //!
 //! An order with any bad row is rejected whole, because half an order must never ship. `accepted_rows + rejected_rows`
 //! is always `rows`.
@@ -28,12 +30,17 @@ mod header;
 mod held;
 mod lines;
 mod partitions;
+mod plain;
+mod quotes;
+mod records;
 mod refunds;
 mod reject;
 mod row;
 mod runs;
 mod settle;
 mod sibling;
+mod source;
+mod spreadsheet;
 mod table;
 
 use std::{
@@ -42,20 +49,24 @@ use std::{
     path::PathBuf,
 };
 
+use serde::Serialize;
+
 use self::{
     divided::Divided,
-    fields::Fields,
     header::Header,
-    lines::{Line, Lines},
     partitions::Partitions,
+    records::{Record, Records},
 };
 pub use self::{
     encode::encode_order_into,
-    error::ReadError,
+    error::{Lookalike, ReadError},
     grouped::{Frames, Grouped, GroupedOrder},
     lines::LINE_BYTES_MAX,
+    plain::{BadValue, PlainRow, read_rows},
+    records::{Oddities, ROW_LINES_MAX},
     refunds::{GroupedRefund, GroupedRefunds, ParsedRefunds, read_refunds},
-    reject::{Reason, Reject, RejectSink, RejectWriter, VALUE_CHARS_MAX},
+    reject::{Reason, Reject, RejectSink, RejectWriter, Unclosed, VALUE_CHARS_MAX},
+    source::Encoding,
 };
 
 /// Bytes between two reports of progress.
@@ -102,7 +113,7 @@ pub struct Progress {
 /// A file that was read to its end.
 #[derive(Debug)]
 pub struct Parsed {
-    /// Lines below the header that are not blank.
+    /// Rows below the header; lines without anything in any field are none.
     pub rows: u64,
     /// Rows of the good orders.
     pub accepted_rows: u64,
@@ -116,10 +127,60 @@ pub struct Parsed {
     pub bytes: u64,
     /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
+    /// How it was read.
+    pub form: Form,
     /// What is odd and no error.
     pub warnings: Warnings,
     /// The good orders.
     pub grouped: Grouped,
+}
+
+/// How a file was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Form {
+    /// What it is written in.
+    pub encoding: Encoding,
+    /// What separates its fields: a comma, a semicolon, a tab or `|`.
+    pub delimiter: char,
+    /// What was odd in it.
+    #[serde(flatten)]
+    pub oddities: Oddities,
+}
+
+impl Form {
+    fn of<R: Read>(records: &Records<R>) -> Self {
+        Self { encoding: records.encoding(), delimiter: char::from(records.delimiter()), oddities: records.oddities }
+    }
+
+    /// What people should know of it; nothing of an ordinary file.
+    pub fn notes(&self) -> Vec<String> {
+        let Oddities { rows_of_several_lines, first_of_several_lines, empty_rows } = self.oddities;
+        let separated = match self.delimiter {
+            ',' => String::new(),
+            delimiter => {
+                let delimiter = if delimiter == '\t' { "tabs".to_owned() } else { delimiter.to_string() };
+                format!(", separated by {delimiter} (a comma in an amount is a decimal point)")
+            }
+        };
+        let mut notes = Vec::new();
+        match (self.encoding, self.delimiter) {
+            (Encoding::Utf8, ',') => {}
+            (Encoding::Utf8, _) => notes.push(format!("read as UTF-8{separated}")),
+            _ => notes.push(format!("read as UTF-16{separated}")),
+        }
+        if let Some(line) = first_of_several_lines {
+            let have = if rows_of_several_lines == 1 { "row has" } else { "rows have" };
+            notes.push(format!(
+                "{rows_of_several_lines} {have} a field that goes over several lines, first on line {line}: what stands in \
+                 it is text, not rows"
+            ));
+        }
+        if empty_rows > 0 {
+            let rows = if empty_rows == 1 { "row" } else { "rows" };
+            notes.push(format!("passed over {empty_rows} {rows} with nothing in any column"));
+        }
+        notes
+    }
 }
 
 /// What is odd and no error.
@@ -148,20 +209,20 @@ pub fn read(
     sink: &mut RejectSink<'_>,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Parsed, ReadError> {
-    let mut lines = Lines::new(reader);
-    let header = read_header(&mut lines, Header::parse)?;
-    let mut fields = Fields::default();
+    let mut records = Records::new(reader);
+    let header = records.header(|lines| header::read(lines, header::KNOWN, Header::new))?;
     let mut partitions = Partitions::new(&options.spill_dir, options.memory_bytes_max());
     let mut bad_rows = 0;
     let spilling = |result: io::Result<()>| result.map_err(|error| options.spill_failed(error));
 
-    let rows = each_row(&mut lines, progress, |line| {
-        let number = line.number;
-        match row::parse(line, &header, &mut fields) {
+    let rows = each_row(&mut records, progress, |record| {
+        let number = record.number;
+        match row::parse(&record, &header) {
             Ok((code, row)) => spilling(partitions.push(code, |payload| Divided::Row(row).put(payload))),
             Err(row::BadRow { order_code, column, value, reason }) => {
                 bad_rows += 1;
                 let column = column.and_then(|column| header.columns.names.get(column)).map(String::as_str);
+                let order_code = order_code.as_deref();
                 let reject = Reject { line: number, refund_key: None, order_code, column, value, reason };
                 sink(&reject).map_err(ReadError::Rejects)?;
                 match order_code {
@@ -171,7 +232,7 @@ pub fn read(
             }
         }
     })?;
-    let bytes = lines.bytes();
+    let bytes = records.bytes();
     let (grouped, tally) =
         settle::settle(partitions, options, sink, &mut || progress(Progress { bytes, rows }).is_break())?;
     let parsed = Parsed {
@@ -181,7 +242,8 @@ pub fn read(
         orders: tally.orders,
         rejected_orders: tally.rejected_orders,
         bytes,
-        sha256: lines.into_sha256(),
+        form: Form::of(&records),
+        sha256: records.into_sha256(),
         warnings: Warnings {
             ignored_columns: header.columns.ignored(),
             orders_with_several_customers: tally.orders_with_several_customers,
@@ -194,51 +256,22 @@ pub fn read(
     Ok(parsed)
 }
 
-/// The first line with text is the header; a byte order mark may stand before everything.
-fn read_header<R: Read, H>(
-    lines: &mut Lines<R>,
-    parse: impl FnOnce(&[u8]) -> Result<H, ReadError>,
-) -> Result<H, ReadError> {
-    loop {
-        let mut line = lines.next()?.ok_or(ReadError::Empty)?;
-        if line.number == 1 {
-            if line.text.starts_with(b"\xff\xfe") || line.text.starts_with(b"\xfe\xff") {
-                return Err(ReadError::NotUtf8);
-            }
-            line.text = line.text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line.text);
-        }
-        if line.too_long {
-            return Err(ReadError::HeaderTooLong);
-        }
-        if !is_blank(line) {
-            return parse(line.text);
-        }
-    }
-}
-
-/// Goes through the lines below the header that are not blank; how many there are.
+/// Goes through the rows below the header; how many there are.
 fn each_row<R: Read>(
-    lines: &mut Lines<R>,
+    records: &mut Records<R>,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    mut visit: impl FnMut(Line<'_>) -> Result<(), ReadError>,
+    mut visit: impl FnMut(Record<'_>) -> Result<(), ReadError>,
 ) -> Result<u64, ReadError> {
     let (mut rows, mut reported) = (0, 0);
-    while let Some(line) = lines.next()? {
-        if !is_blank(line) {
-            rows += 1;
-            visit(line)?;
-        }
-        if lines.bytes() - reported >= PROGRESS_BYTES {
-            reported = lines.bytes();
+    while let Some(record) = records.next()? {
+        rows += 1;
+        visit(record)?;
+        if records.bytes() - reported >= PROGRESS_BYTES {
+            reported = records.bytes();
             if progress(Progress { bytes: reported, rows }).is_break() {
                 return Err(ReadError::Interrupted);
             }
         }
     }
     Ok(rows)
-}
-
-/// Nothing but blanks: not a row.
-fn is_blank(line: Line<'_>) -> bool {
-    !line.too_long && line.text.iter().all(|&byte| byte == b' ' || byte == b'\t')
 }

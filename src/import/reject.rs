@@ -2,9 +2,9 @@
 
 use std::{fmt, io};
 
-use pipeline::domain::{Cents, CustomerId, InvalidOrder, InvalidRefund, LINES_PER_ORDER_MAX};
+use pipeline::domain::{Cents, CustomerId, InvalidOrder, InvalidRefund, LINES_PER_ORDER_MAX, is_unseen};
 
-use super::lines::LINE_BYTES_MAX;
+use super::{lines::LINE_BYTES_MAX, records::ROW_LINES_MAX, spreadsheet::as_text};
 
 /// Most characters of an offending value that are shown.
 pub const VALUE_CHARS_MAX: usize = 100;
@@ -12,10 +12,15 @@ pub const VALUE_CHARS_MAX: usize = 100;
 /// Why a row is rejected. In each row the first that applies, in this order, is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
+    /// A quote is opened and not closed as it should be: this line may be text within it.
+    UnbalancedQuote {
+        /// The line in which the row begins that has the quote.
+        line: u64,
+        /// How it is not closed.
+        why: Unclosed,
+    },
     /// More than [`LINE_BYTES_MAX`] bytes.
     LineTooLong,
-    /// A quote is opened and not closed in its line.
-    UnbalancedQuote,
     /// A quote stands inside an unquoted field, or text follows a closing one.
     MisplacedQuote,
     /// The file ends amid the row: no line end, and columns are missing.
@@ -87,12 +92,23 @@ pub enum Reason {
     },
 }
 
+/// How a quote is not closed as it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unclosed {
+    /// To the end of the file.
+    Never,
+    /// Another quote stands amid text.
+    AmidText,
+    /// The row is over the bounds of one.
+    Endless,
+}
+
 impl Reason {
     /// The stable word in the column `reason`.
     pub const fn code(self) -> &'static str {
         match self {
             Self::LineTooLong => "line_too_long",
-            Self::UnbalancedQuote => "unbalanced_quote",
+            Self::UnbalancedQuote { .. } => "unbalanced_quote",
             Self::MisplacedQuote => "misplaced_quote",
             Self::CutOff { .. } => "cut_off",
             Self::TooFewColumns { .. } => "too_few_columns",
@@ -123,7 +139,18 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LineTooLong => write!(f, "the line is longer than {LINE_BYTES_MAX} bytes"),
-            Self::UnbalancedQuote => f.write_str("the quote is not closed in its line; a field never spans lines"),
+            Self::UnbalancedQuote { line, why } => {
+                let how = match why {
+                    Unclosed::Never => "is never closed".to_owned(),
+                    Unclosed::AmidText => {
+                        "is not closed where a field ends (within quotes it is written twice)".to_owned()
+                    }
+                    Unclosed::Endless => {
+                        format!("is not closed within {ROW_LINES_MAX} lines and {LINE_BYTES_MAX} bytes")
+                    }
+                };
+                write!(f, "a quote in the row of line {line} {how}: rows cannot be told from text from there on")
+            }
             Self::MisplacedQuote => f.write_str("a quote may only enclose a whole field; inside it is written twice"),
             Self::CutOff { found, expected } => {
                 write!(f, "the file ends amid this row, which has {found} of {expected} columns")
@@ -131,7 +158,7 @@ impl fmt::Display for Reason {
             Self::TooFewColumns { found, expected } | Self::TooManyColumns { found, expected } => {
                 write!(f, "the row has {found} columns, the header {expected}")
             }
-            Self::InvalidUtf8 => f.write_str("the value is not UTF-8"),
+            Self::InvalidUtf8 => f.write_str("the value is not UTF-8: save the file as UTF-8"),
             Self::InvalidOrderCode(why) => why.fmt(f),
             Self::InvalidCustomerId => InvalidOrder::CustomerId.fmt(f),
             Self::InvalidProductId => InvalidOrder::ProductId.fmt(f),
@@ -171,6 +198,20 @@ pub struct Reject<'a> {
     pub reason: Reason,
 }
 
+impl Reject<'_> {
+    /// The sentence in the column `message`. A value that looks right and is not is told by what nobody sees in it.
+    pub fn message(&self) -> String {
+        let message = self.reason.to_string();
+        let value = self.column.and_then(|_| std::str::from_utf8(self.value).ok()).unwrap_or_default();
+        match value.chars().take(VALUE_CHARS_MAX).find(|&character| is_unseen(character)) {
+            Some(unseen) if !message.contains("U+") => {
+                format!("{message} (the value contains U+{:04X}, which cannot be seen)", u32::from(unseen))
+            }
+            _ => message,
+        }
+    }
+}
+
 /// Takes rejected rows, one by one.
 pub type RejectSink<'a> = dyn FnMut(&Reject<'_>) -> io::Result<()> + 'a;
 
@@ -181,7 +222,6 @@ pub struct RejectWriter<W: io::Write> {
     out: csv::Writer<W>,
     has_keys: bool,
     line: String,
-    text: String,
 }
 
 impl<W: io::Write> RejectWriter<W> {
@@ -205,7 +245,7 @@ impl<W: io::Write> RejectWriter<W> {
         let mut out = csv::Writer::from_writer(out);
         let names = ["file", "line", "refund_key", "order_code", "column", "value", "reason", "message"];
         out.write_record(names.into_iter().filter(|name| has_keys || *name != "refund_key"))?;
-        Ok(Self { out, has_keys, line: String::new(), text: String::new() })
+        Ok(Self { out, has_keys, line: String::new() })
     }
 
     /// Adds a row of the file named `file`.
@@ -226,7 +266,7 @@ impl<W: io::Write> RejectWriter<W> {
         self.text_field(reject.column.unwrap_or_default())?;
         self.text_field(&shortened(reject.value))?;
         self.out.write_field(reject.reason.code())?;
-        self.text_field(&reject.reason.to_string())?;
+        self.text_field(&reject.message())?;
         Ok(self.out.write_record(None::<&[u8]>)?)
     }
 
@@ -238,16 +278,9 @@ impl<W: io::Write> RejectWriter<W> {
         self.out.into_inner().map_err(csv::IntoInnerError::into_error)
     }
 
-    /// A field from outside. A spreadsheet takes one that begins like a formula for a formula and runs it: a leading
-    /// apostrophe makes it text.
+    /// A field from outside.
     fn text_field(&mut self, text: &str) -> csv::Result<()> {
-        if !text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
-            return self.out.write_field(text);
-        }
-        self.text.clear();
-        self.text.push('\'');
-        self.text.push_str(text);
-        self.out.write_field(&self.text)
+        self.out.write_field(&*as_text(text))
     }
 }
 
@@ -288,12 +321,23 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_looks_right_is_told_by_what_nobody_sees() {
+        assert_eq!(
+            written("ORD-1", "7\u{200b}".as_bytes(), Reason::InvalidQuantity),
+            "orders.csv,7,ORD-1,quantity,7\u{200b},invalid_quantity,\"quantity must be an integer from 1 to 2147483647 (the \
+             value contains U+200B, which cannot be seen)\"\n"
+        );
+    }
+
+    #[test]
     fn what_a_spreadsheet_would_run_is_made_text() {
         let reason = Reason::InvalidUtf8;
-        for value in ["=1+1", "+5", "-1", "@SUM(A1)", "\t=1"] {
+        for value in ["=1+1", "+5", "-1", "@SUM(A1)", "＝1+1", "＋5", "－1", "＠SUM(A1)", " =1"] {
             assert_eq!(
                 written("=cmd", value.as_bytes(), reason),
-                format!("orders.csv,7,'=cmd,quantity,'{value},invalid_utf8,the value is not UTF-8\n")
+                format!(
+                    "orders.csv,7,'=cmd,quantity,'{value},invalid_utf8,the value is not UTF-8: save the file as UTF-8\n"
+                )
             );
         }
         assert!(written("x", b"\r=1", reason).contains("\"'\r=1\""));

@@ -1,7 +1,7 @@
 //! The connections of one import to Redis.
 
 use pipeline::{
-    streams::{Connection, Error, Publisher, Redis},
+    streams::{Error, KeptConnection, Publisher, Redis},
     topology::StageName,
 };
 
@@ -18,7 +18,7 @@ pub(super) struct Open {
     /// One for each partition.
     pub(super) publishers: Vec<Publisher>,
     /// For looking.
-    pub(super) inspector: Connection,
+    pub(super) inspector: KeptConnection,
 }
 
 impl<'a> Link<'a> {
@@ -46,6 +46,6 @@ impl<'a> Link<'a> {
         for partition in 0..self.partitions {
             publishers.push(Publisher::connect(self.redis, partition, self.stage).await?);
         }
-        Ok(Open { publishers, inspector: self.redis.connect().await? })
+        Ok(Open { publishers, inspector: KeptConnection::new(self.redis) })
     }
 }

@@ -96,7 +96,7 @@ impl<F: Freight> Intake<F> {
                 let mut backlog = 0;
                 for partition in 0..self.partitions {
                     for stage in F::WAY {
-                        backlog += self.redis.backlog(&mut open.inspector, partition, *stage).await?;
+                        backlog += self.redis.backlog(open.inspector.get().await?, partition, *stage).await?;
                     }
                 }
                 Ok(backlog)

@@ -133,7 +133,7 @@ impl<F: Freight> Intake<F> {
     ) -> Result<Option<bool>, IntakeError> {
         let look = async |open: &mut Open| {
             let PublishedChunk { partition, last } = chunk;
-            self.redis.is_past(&mut open.inspector, partition, F::STAGE, last).await
+            self.redis.is_past(open.inspector.get().await?, partition, F::STAGE, last).await
         };
         Ok(talk.redis(link, look).await?)
     }
@@ -175,7 +175,7 @@ impl<F: Freight> Intake<F> {
     ) -> Result<Option<Vec<F::Item>>, IntakeError> {
         let Wait { link, refused, known, .. } = wait;
         let read = async |open: &mut Open| {
-            refused.read::<F>(&self.redis, &mut open.inspector, partition, self.import_id).await
+            refused.read::<F>(&self.redis, open.inspector.get().await?, partition, self.import_id).await
         };
         if talk.redis(link, read).await?.is_none() {
             return Ok(None);

@@ -47,6 +47,17 @@ impl Sheet {
             &["server"],
             servers.into_iter().filter_map(|(server, up)| Some(([server], up?))),
         );
+        let takes = |refuses: bool, away: bool| (looked && !away).then_some(flag(!refuses));
+        let servers = [
+            ("redis", takes(snapshot.redis_refuses.is_some(), snapshot.stale.is_some())),
+            ("postgres", takes(snapshot.postgres_refuses.is_some(), false)),
+        ];
+        self.many(
+            "orderstream_monitor_server_writable",
+            "Whether the server took writes at the last look, as far as that is known.",
+            &["server"],
+            servers.into_iter().filter_map(|(server, takes)| Some(([server], takes?))),
+        );
         self.many(
             "orderstream_alert_firing",
             "Whether a built-in alert fires.",
@@ -110,6 +121,30 @@ impl Sheet {
             by_stage(|view| view.consumers as f64),
         );
         self.many(
+            "orderstream_stream_group_missing",
+            "Entries that were neither acknowledged nor are pending or unread.",
+            groups,
+            stages.iter().filter_map(|view| Some(([view.stream, view.stage.as_str()], view.missing? as f64))),
+        );
+        for (name, help, figure) in [
+            (
+                "orderstream_stream_group_lost_total",
+                "Entries that were found to be gone without having been processed.",
+                (|view| view.lost as f64) as fn(&StageView) -> f64,
+            ),
+            (
+                "orderstream_stream_group_redriven_total",
+                "Entries that were delivered to nobody and given out again.",
+                |view| view.redriven as f64,
+            ),
+        ] {
+            let family = growing(name, help, groups);
+            for (labels, value) in by_stage(figure) {
+                family.with_label_values(&labels).inc_by(value);
+            }
+            self.add(&family);
+        }
+        self.many(
             "orderstream_stage_paused",
             "Whether somebody has paused the stage.",
             &["stage"],
@@ -123,6 +158,11 @@ impl Sheet {
         self.one("orderstream_relay_cursor", "The last event that the board shows.", float(relay.cursor));
         self.one("orderstream_relay_last_event", "The last event in Postgres.", float(relay.last_event));
         self.one("orderstream_relay_behind_events", "Events that the board lacks.", float(relay.behind));
+        self.one(
+            "orderstream_relay_behind_seconds",
+            "Age of the oldest event that the board lacks.",
+            relay.behind_seconds,
+        );
         self.many(
             "orderstream_orders_today",
             "Orders that reached their end on this UTC day.",
@@ -147,14 +187,31 @@ impl Sheet {
         );
         self.one(
             "orderstream_refunded_today_minor_units",
-            "What went back on this UTC day.",
+            "What went back on this UTC day, whatever day its order is of.",
+            float(Some(today.paid_back_cents)),
+        );
+        self.one(
+            "orderstream_refunds_of_todays_orders_minor_units",
+            "What went back of the orders of this UTC day.",
             float(Some(today.refunded_cents)),
+        );
+        self.many(
+            "orderstream_currency_info",
+            "1 for every currency that the amounts of this installation are in: several are added up at face value.",
+            &["currency"],
+            today.currencies.names().map(|currency| ([currency], 1.0)),
         );
     }
 
     fn dead_letters(&mut self, snapshot: &Snapshot) {
         let stored = snapshot.dead_letters.count as f64;
-        self.one("orderstream_dead_letters_stored", "Dead letters that wait for somebody.", Some(stored));
+        self.one("orderstream_dead_letters_stored", "Dead letters that are kept, replayed or not.", Some(stored));
+        let undecided = snapshot.dead_letters.undecided as f64;
+        self.one(
+            "orderstream_dead_letters_undecided",
+            "Dead letters that nobody has replayed: they wait for somebody to decide.",
+            Some(undecided),
+        );
         let mut reasons: BTreeMap<&str, u64> = DeadReason::ALL.iter().map(|reason| (reason.as_str(), 0)).collect();
         let mut other = 0;
         for (reason, letters) in &snapshot.dead_letters.reasons {
@@ -163,7 +220,7 @@ impl Sheet {
         }
         self.many(
             "orderstream_dead_letters",
-            "The newest dead letters, by reason.",
+            "The newest dead letters that nobody has replayed, by reason.",
             &["reason"],
             reasons.into_iter().chain([("other", other)]).map(|(reason, n)| ([reason], n as f64)),
         );
@@ -175,6 +232,11 @@ impl Sheet {
             "orderstream_parked_orders",
             "Orders whose message is a dead letter, and that wait for it.",
             float(snapshot.parked_orders),
+        );
+        self.one(
+            "orderstream_abandoned_imports",
+            "Imports of the last day whose process vanished, and whose file nobody has imported since.",
+            float(snapshot.abandoned_imports.as_ref().map(|imports| imports.count)),
         );
         self.one(
             "orderstream_stock_drift_products",

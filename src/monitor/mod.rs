@@ -3,18 +3,22 @@
 //!
 //! | step | where |
 //! |---|---|
-//! | look at Redis and Postgres | `sample` |
+//! | look at Redis and Postgres | `sample`; `calls` for looks out of turn |
 //! | keep the looks of the last minutes: rates, trends, sparklines | `window` |
 //! | one view a stage | `view` |
 //! | say it in words | `sentence` |
 //! | keep a day of it in Redis | `history` |
 //! | say of this process that it is there | `report` |
+//! | end imports whose process has vanished | `vanished` |
 
+mod arrivals;
+mod calls;
 mod history;
 mod report;
 mod sample;
 mod sentence;
 mod snapshot;
+mod vanished;
 mod view;
 mod window;
 
@@ -31,7 +35,7 @@ use chrono::Utc;
 use pipeline::{
     shutdown::Shutdown,
     store::{self, Store, WorkerSettings},
-    streams::{self, Connection, Redis},
+    streams::{self, Connection, KeptConnection, Redis},
 };
 use tokio::{
     sync::{OnceCell, watch},
@@ -42,6 +46,7 @@ use tracing::debug;
 
 pub use history::{History, Range, Series};
 pub use report::Work;
+pub(crate) use report::process_id;
 pub(crate) use sentence::capitalised;
 pub use sentence::{rate, span};
 pub use snapshot::{
@@ -49,8 +54,9 @@ pub use snapshot::{
 };
 
 use self::{
+    calls::Calls,
     history::Recorder,
-    sample::{Sample, Truth},
+    sample::{Before, Sample, Truth},
     window::{SPARK_MS, SPARK_POINTS, Window},
 };
 use crate::{
@@ -102,6 +108,7 @@ struct Inner {
     partitions: OnceCell<u16>,
     options: MonitorOptions,
     snapshots: watch::Sender<Arc<Snapshot>>,
+    calls: Calls,
     leads: AtomicBool,
     /// Products whose stock drifted, as it was found last; `None` where nobody could look.
     drift: Mutex<Option<i64>>,
@@ -133,6 +140,7 @@ impl Monitor {
             store,
             options,
             snapshots: watch::Sender::new(Arc::new(Snapshot::nothing_yet())),
+            calls: Calls::new(),
             leads: AtomicBool::new(false),
             drift: Mutex::default(),
             http: OnceLock::new(),
@@ -145,6 +153,9 @@ impl Monitor {
         }
         tokio::spawn(monitor.clone().look_until(shutdown.clone()));
         tokio::spawn(monitor.clone().check_stock_until(shutdown.clone()));
+        if options.may_lead {
+            tokio::spawn(monitor.clone().end_vanished_imports_until(shutdown.clone()));
+        }
         if !work.is_nothing() {
             let reporter = tokio::spawn(monitor.clone().report_until(work, shutdown.clone()));
             *monitor.0.reporter.lock().unwrap_or_else(PoisonError::into_inner) = Some(reporter);
@@ -194,14 +205,19 @@ impl Monitor {
         let mut eyes = Eyes::default();
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut calls, mut called) = (self.0.calls.listen(), 0);
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
+                _ = calls.changed() => {}
                 () = shutdown.begun() => return,
             }
+            let before = std::mem::replace(&mut called, *calls.borrow_and_update());
+            eyes.is_called = called > before;
             let leads = self.0.options.may_lead && self.lead(&mut eyes).await;
             self.0.leads.store(leads, Ordering::Relaxed);
             if !leads && !self.0.options.has_viewers {
+                self.0.calls.answer(called, 0);
                 continue;
             }
             let mut snapshot = self.look(&mut eyes).await;
@@ -211,7 +227,9 @@ impl Monitor {
             if leads && snapshot.stale.is_none() && !self.record(&mut eyes, &snapshot).await {
                 eyes.connection = None;
             }
+            let seq = snapshot.seq;
             self.0.snapshots.send_replace(Arc::new(snapshot));
+            self.0.calls.answer(called, seq);
         }
     }
 
@@ -232,17 +250,21 @@ impl Monitor {
     }
 
     async fn connection(&self, eyes: &mut Eyes) -> Result<Connection, streams::Error> {
-        if let Some(connection) = &eyes.connection {
-            return Ok(connection.clone());
-        }
-        let mut connection = self.0.redis.connect().await?;
+        let kept = eyes.connection.get_or_insert_with(|| KeptConnection::new(&self.0.redis));
+        let connection = kept.get().await?;
         if eyes.window.is_none() {
             let mut window = Window::default();
-            let from = self.0.redis.now_ms(&mut connection).await?.saturating_sub(SPARK_POINTS as u64 * SPARK_MS);
-            window.recall(&history::recent(&self.0.redis, &mut connection, from).await?);
+            let from = self.0.redis.now_ms(connection).await?.saturating_sub(SPARK_POINTS as u64 * SPARK_MS);
+            window.recall(&history::recent(&self.0.redis, connection, from).await?);
             eyes.window = Some(window);
         }
-        Ok(eyes.connection.insert(connection).clone())
+        Ok(connection.clone())
+    }
+
+    /// The connection, if there is one: what follows a look does not connect by itself.
+    async fn open_connection(eyes: &mut Eyes) -> Option<Connection> {
+        let kept = eyes.connection.as_mut()?;
+        tokio::time::timeout(PATIENCE, kept.get()).await.ok()?.ok().cloned()
     }
 
     /// Takes the lease, or renews it. Who cannot ask goes on as before: while Redis is away nobody else has it either.
@@ -253,6 +275,8 @@ impl Monitor {
         };
         match tokio::time::timeout(PATIENCE, asked).await {
             Ok(Ok(leads)) => leads,
+            // It answers, and lets nobody take the lease.
+            Ok(Err(error)) if error.refusal().is_some() => self.leads(),
             Ok(Err(_)) | Err(_) => {
                 eyes.connection = None;
                 self.leads()
@@ -262,14 +286,17 @@ impl Monitor {
 
     /// Adds where the alerts stand; `false` if the connection should not be used again.
     async fn watch(&self, eyes: &mut Eyes, snapshot: &mut Snapshot, leads: bool) -> bool {
-        let connection = eyes.connection.clone().filter(|_| snapshot.stale.is_none());
+        let connection = match snapshot.stale {
+            None => Self::open_connection(eyes).await,
+            Some(_) => None,
+        };
         let shelf = Shelf { redis: &self.0.redis, connection, who: &self.0.id };
         eyes.watch.look(snapshot, self.0.alerting.get(), leads, shelf).await
     }
 
     async fn record(&self, eyes: &mut Eyes, snapshot: &Snapshot) -> bool {
-        let Some(connection) = &eyes.connection else { return true };
-        let written = eyes.recorder.record(&self.0.redis, connection, snapshot);
+        let Some(connection) = Self::open_connection(eyes).await else { return true };
+        let written = eyes.recorder.record(&self.0.redis, &connection, snapshot);
         match tokio::time::timeout(PATIENCE, written).await {
             Ok(Ok(())) => true,
             // A gap in a chart.
@@ -282,7 +309,8 @@ impl Monitor {
     }
 
     async fn look(&self, eyes: &mut Eyes) -> Snapshot {
-        let (sample, truth) = tokio::join!(self.sample(eyes), self.ask());
+        let shown = eyes.before.as_ref().map(|before| before.cursor.unwrap_or(0));
+        let (sample, truth) = tokio::join!(self.sample(eyes), self.ask(shown));
         let mut snapshot = Snapshot::clone(&self.latest());
         match (sample, &mut eyes.window) {
             (Ok(sample), Some(window)) => {
@@ -290,10 +318,12 @@ impl Monitor {
                 snapshot.seq += 1;
                 snapshot.at = sample::instant(sample.at_ms);
                 snapshot.stale = None;
+                let refusal = sample.redis_refuses.clone();
+                snapshot.redis_refuses = ongoing(snapshot.redis_refuses.take(), refusal);
                 snapshot.processes = view::processes(&sample, window);
                 snapshot.stages = view::stages(&sample, window, &snapshot.processes);
                 snapshot.dead_letters = view::dead_letters(&sample);
-                snapshot.today = view::today(&sample);
+                snapshot.today = view::today(&sample, snapshot.today.currencies);
                 snapshot.relay.cursor = sample.cursor;
                 eyes.before = Some(sample);
             }
@@ -302,17 +332,30 @@ impl Monitor {
                 snapshot.stale.get_or_insert_with(|| Away { since: Utc::now(), error });
             }
         }
-        snapshot.postgres_away = match truth {
+        let (away, mut refusal) = match truth {
             Ok(truth) => {
                 snapshot.parked_orders = Some(truth.parked_orders);
                 snapshot.relay.last_event = Some(truth.last_event);
-                None
+                snapshot.abandoned_imports = Some(truth.abandoned_imports);
+                snapshot.setbacks = truth.setbacks;
+                snapshot.today.currencies = truth.currencies;
+                // Of a board that cannot be seen nobody knows how old it is.
+                snapshot.relay.behind_seconds = truth.behind_seconds.filter(|_| snapshot.stale.is_none());
+                (None, truth.refusal.map(|refusal| refusal.as_str().to_owned()))
             }
-            Err(error) => {
+            Err(unanswered) => {
                 (snapshot.parked_orders, snapshot.relay.last_event) = (None, None);
-                snapshot.postgres_away.or_else(|| Some(Away { since: Utc::now(), error }))
+                snapshot.abandoned_imports = None;
+                snapshot.relay.behind_seconds = None;
+                (Some(unanswered.error), unanswered.refusal.map(|refusal| refusal.as_str().to_owned()))
             }
         };
+        snapshot.postgres_away = ongoing(snapshot.postgres_away.take(), away);
+        // What only those who write can know, a full disk above all, they say.
+        if let Some(sample) = eyes.before.as_ref().filter(|_| refusal.is_none() && snapshot.postgres_away.is_none()) {
+            refusal = view::postgres_refuses(sample, &snapshot.processes);
+        }
+        snapshot.postgres_refuses = ongoing(snapshot.postgres_refuses.take(), refusal);
         snapshot.drift = *self.0.drift.lock().unwrap_or_else(PoisonError::into_inner);
         // The cursor was read a moment before the counter, or after: a board is never ahead.
         let relay = &mut snapshot.relay;
@@ -329,7 +372,8 @@ impl Monitor {
         let look = async {
             let partitions = self.partitions().await?;
             let connection = self.connection(eyes).await?;
-            Ok::<_, ServerError>(sample::look(&self.0.redis, &connection, partitions, eyes.before.as_ref()).await?)
+            let before = Before { sample: eyes.before.as_ref(), is_called: eyes.is_called };
+            Ok::<_, ServerError>(sample::look(&self.0.redis, &connection, partitions, before).await?)
         };
         let looked = match tokio::time::timeout(PATIENCE, look).await {
             Ok(Ok(sample)) => return Ok(sample),
@@ -340,21 +384,44 @@ impl Monitor {
         Err(looked)
     }
 
-    async fn ask(&self) -> Result<Truth, String> {
-        match tokio::time::timeout(PATIENCE, sample::ask(&self.0.store)).await {
-            Ok(asked) => asked.map_err(|error: store::Error| error.to_string()),
-            Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
-        }
+    async fn ask(&self, shown: Option<i64>) -> Result<Truth, Unanswered> {
+        let error = match tokio::time::timeout(PATIENCE, sample::ask(&self.0.store, shown)).await {
+            Ok(Ok(truth)) => return Ok(truth),
+            Ok(Err(error)) => Some(error),
+            Err(_) => None,
+        };
+        // A pool waits in silence for a connection that it is refused.
+        let error = match error {
+            Some(error) if !error.is_unreachable() => Some(error),
+            error => self.0.store.why_unreachable().await.or(error),
+        };
+        Err(match error {
+            Some(error) => Unanswered { refusal: error.refusal(), error: error.to_string() },
+            None => Unanswered { refusal: None, error: format!("no answer within {} s", PATIENCE.as_secs()) },
+        })
     }
+}
+
+/// Why Postgres could not be asked.
+struct Unanswered {
+    error: String,
+    refusal: Option<store::Refusal>,
+}
+
+/// A trouble that goes on, has begun, or is over; what it is may change meanwhile.
+fn ongoing(before: Option<Away>, error: Option<String>) -> Option<Away> {
+    error.map(|error| Away { since: before.map_or_else(Utc::now, |before| before.since), error })
 }
 
 /// What a sampler keeps from one look to the next.
 #[derive(Default)]
 struct Eyes {
-    connection: Option<Connection>,
+    connection: Option<KeptConnection>,
     /// Filled from the history at the first connection.
     window: Option<Window>,
     before: Option<Sample>,
+    /// Somebody has called for this look.
+    is_called: bool,
     recorder: Recorder,
     watch: Watch,
 }

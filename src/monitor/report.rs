@@ -10,7 +10,7 @@ use chrono::Utc;
 use pipeline::{
     runner::Counters,
     shutdown::Shutdown,
-    streams::{self, Connection, ProcessReport, StageReport},
+    streams::{self, KeptConnection, ProcessReport, StageReport},
     topology::StageName,
 };
 use tracing::debug;
@@ -57,7 +57,7 @@ impl Work {
 }
 
 /// A name for this start of this process.
-pub(super) fn process_id() -> String {
+pub(crate) fn process_id() -> String {
     format!("{}:{}:{:x}", host(), std::process::id(), Utc::now().timestamp_micros())
 }
 
@@ -74,44 +74,37 @@ impl Monitor {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_ms: u64::try_from(Utc::now().timestamp_millis()).unwrap_or_default(),
             roles: work.roles.clone(),
+            counts: true,
             ..ProcessReport::default()
         };
-        let mut connection = None;
+        let mut connection = KeptConnection::new(&self.0.redis);
         // Beyond the shutdown: a process that drains is still there.
         loop {
             report.stages = work.report();
+            report.postgres_refuses = pipeline::retry::postgres_refuses().map(str::to_owned);
             report.draining = shutdown.has_begun();
             report.http = self.0.http.get().cloned();
             match tokio::time::timeout(PATIENCE, self.report(&mut connection, &mut report)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
                     debug!(%error, "this process could not report");
-                    connection = None;
+                    connection.forget();
                 }
-                Err(_) => connection = None,
+                Err(_) => connection.forget(),
             }
             if !self.0.over.sleep(REPORT_EVERY).await {
                 break;
             }
         }
         // Without it, the process is shown as silent for some minutes.
-        if let Some(mut connection) = connection {
-            let told = self.0.redis.forget_process(&mut connection, &self.0.id);
-            if !matches!(tokio::time::timeout(PATIENCE, told).await, Ok(Ok(()))) {
-                debug!("this process could not say that it ends");
-            }
+        let told = async { self.0.redis.forget_process(connection.get().await?, &self.0.id).await };
+        if !matches!(tokio::time::timeout(PATIENCE, told).await, Ok(Ok(()))) {
+            debug!("this process could not say that it ends");
         }
     }
 
-    async fn report(
-        &self,
-        connection: &mut Option<Connection>,
-        report: &mut ProcessReport,
-    ) -> Result<(), streams::Error> {
-        let connection = match connection {
-            Some(connection) => connection,
-            None => connection.insert(self.0.redis.connect().await?),
-        };
+    async fn report(&self, connection: &mut KeptConnection, report: &mut ProcessReport) -> Result<(), streams::Error> {
+        let connection = connection.get().await?;
         report.at_ms = self.0.redis.now_ms(connection).await?;
         self.0.redis.report_process(connection, report).await
     }

@@ -15,6 +15,7 @@ pub(super) fn tell(snapshot: &mut Snapshot) {
     if snapshot.seq > 0 && !snapshot.processes.iter().any(|process| process.is_live() && process.works()) {
         moving.push((State::Warning, "No workers are running.".to_owned()));
     }
+    moving.extend(stages.iter().filter_map(|stage| Some((State::Warning, ageless(stage)?))));
     let lying = lying(snapshot);
     // That all keep up is said also where letters lie about: it is what people ask first.
     if moving.is_empty() {
@@ -40,7 +41,18 @@ fn servers(snapshot: &Snapshot) -> Vec<(State, String)> {
         };
         said.extend([text, format!("Redis: {}", inert(away.error.as_bytes(), false))]);
     }
-    if let Some(away) = &snapshot.postgres_away {
+    if let Some(refuses) = &snapshot.redis_refuses {
+        said.push(format!(
+            "Redis refuses writes: {}. Nothing moves until it takes them.",
+            inert(refuses.error.as_bytes(), false)
+        ));
+    }
+    if let Some(refuses) = &snapshot.postgres_refuses {
+        said.push(format!(
+            "Postgres refuses: {}. Workers wait for it, and lose nothing.",
+            inert(refuses.error.as_bytes(), false)
+        ));
+    } else if let Some(away) = &snapshot.postgres_away {
         let text = "Postgres does not answer: workers wait for it, and lose nothing.".to_owned();
         said.extend([text, format!("Postgres: {}", inert(away.error.as_bytes(), false))]);
     }
@@ -50,11 +62,26 @@ fn servers(snapshot: &Snapshot) -> Vec<(State, String)> {
 /// What does not move until somebody decides.
 fn lying(snapshot: &Snapshot) -> Vec<(State, String)> {
     let mut said = Vec::new();
+    for stage in &snapshot.stages {
+        if let Some(missing) = stage.missing.filter(|missing| *missing > 0) {
+            let text = format!(
+                "{} of {} were delivered to nobody: a worker of {} gives them out again, or counts them as lost.",
+                messages(missing),
+                stage.stream,
+                stage.stage
+            );
+            said.push((State::Trouble, text));
+        }
+    }
+    for setback in &snapshot.setbacks {
+        let at = setback.finished_at.format("%H:%M:%S");
+        said.push((State::Warning, format!("{at} UTC: {}.", inert(setback.detail.as_bytes(), false))));
+    }
     if let Some(drift) = snapshot.drift.filter(|drift| *drift > 0) {
         let text = format!("Of {} the reserved pieces are not those of open orders.", count(drift, "product"));
         said.push((State::Trouble, text));
     }
-    if snapshot.dead_letters.count > 0 {
+    if snapshot.dead_letters.undecided > 0 {
         said.push((State::Warning, dead_letters(snapshot)));
     }
     if let Some(parked) = snapshot.parked_orders.filter(|parked| *parked > 0) {
@@ -107,6 +134,15 @@ fn of_stage(stage: &StageView) -> Option<(State, String)> {
     }
 }
 
+/// That ages of a stage are not known.
+fn ageless(stage: &StageView) -> Option<String> {
+    let why = stage.age_unknown.as_deref()?;
+    let stream = stage.stream;
+    Some(format!(
+        "How long messages wait in {stream} is not known from their ids ({why}): it is counted since they were seen."
+    ))
+}
+
 /// Where it is going: the end of a sentence.
 fn going(stage: &StageView) -> String {
     match (stage.trend, stage.clears_in_seconds) {
@@ -134,8 +170,8 @@ fn all_is_well(snapshot: &Snapshot) -> (State, String) {
 
 fn dead_letters(snapshot: &Snapshot) -> String {
     let letters = &snapshot.dead_letters;
-    let count = count(letters.count, "dead letter");
-    let wait = if letters.count == 1 { "waits" } else { "wait" };
+    let count = count(letters.undecided, "dead letter");
+    let wait = if letters.undecided == 1 { "waits" } else { "wait" };
     let most = letters.reasons.iter().max_by_key(|(_, count)| **count);
     let reasons = match (most, letters.reasons.len()) {
         (Some((reason, _)), 1) => format!(" ({reason})"),
@@ -274,7 +310,7 @@ mod tests {
             stage.state = StageState::NoWorker;
             stage.trend = Trend::Unknown;
         });
-        snapshot.dead_letters.count = 412;
+        (snapshot.dead_letters.count, snapshot.dead_letters.undecided) = (420, 412);
         snapshot.dead_letters.reasons.insert("conflict".to_owned(), 412);
         tell(&mut snapshot);
         assert_eq!(snapshot.sentence, "No worker runs payment: 38,210 messages wait, the oldest for 42 s.");
@@ -292,11 +328,19 @@ mod tests {
     #[test]
     fn dead_letters_do_not_hide_that_all_keep_up() {
         let mut snapshot = told(|_| {});
-        snapshot.dead_letters.count = 1;
+        (snapshot.dead_letters.count, snapshot.dead_letters.undecided) = (5, 1);
         tell(&mut snapshot);
         assert_eq!(snapshot.sentence, "All stages keep up, and nothing waits.");
         assert_eq!(snapshot.remarks, ["1 dead letter waits for somebody to decide."]);
         assert_eq!(snapshot.state, State::Warning);
+    }
+
+    #[test]
+    fn letters_that_were_replayed_warn_of_nothing() {
+        let mut snapshot = told(|_| {});
+        snapshot.dead_letters.count = 14;
+        tell(&mut snapshot);
+        assert_eq!((snapshot.state, snapshot.remarks.len()), (State::Calm, 0), "{:?}", snapshot.remarks);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use pipeline::{
+    store::{AbandonedImports, Currencies, Reconciliation},
     streams::{Pause, StreamState},
     topology::StageName,
 };
@@ -23,6 +24,10 @@ pub struct Snapshot {
     pub stale: Option<Away>,
     /// Set while Postgres does not answer: what comes from it is unknown.
     pub postgres_away: Option<Away>,
+    /// Set while Redis answers and refuses to write: what comes from it is true, and nothing moves.
+    pub redis_refuses: Option<Away>,
+    /// Set while Postgres answers and refuses: to write, or to take connections, which makes it away as well.
+    pub postgres_refuses: Option<Away>,
     /// All in one word.
     pub state: State,
     /// All in one sentence.
@@ -37,17 +42,22 @@ pub struct Snapshot {
     pub dead_letters: DeadLetters,
     /// Orders whose message is a dead letter and that wait for it; `None` while Postgres is away.
     pub parked_orders: Option<i64>,
+    /// Imports that nobody goes on with; `None` while Postgres is away.
+    pub abandoned_imports: Option<AbandonedImports>,
     /// KPIs and leaderboards.
     pub relay: RelayView,
     /// Processes that work here, or did until some minutes ago.
     pub processes: Vec<ProcessView>,
     /// Products whose reserved pieces differ from what open orders hold; `None` when nobody has looked yet.
     pub drift: Option<i64>,
+    /// What was lost within the last minutes: a server that went back to an older state, messages that were delivered to
+    /// nobody. The newest first; as it was last known while Postgres is away.
+    pub setbacks: Vec<Reconciliation>,
     /// Built-in alerts.
     pub alerts: Vec<AlertView>,
 }
 
-/// A server that does not answer.
+/// A server that does not answer, or refuses.
 #[derive(Debug, Clone, Serialize)]
 pub struct Away {
     /// Since when, by our clock.
@@ -102,12 +112,22 @@ pub struct StageView {
     pub lag: Option<u64>,
     /// Why the lag is unknown.
     pub lag_unknown: Option<String>,
-    /// Age of the oldest entry that nobody has read, in seconds: 0 when all is read. Known also where `lag` is not.
+    /// Age of the oldest entry that nobody has read, in seconds: 0 when all is read. Known also where `lag` is not. While
+    /// `age_unknown` is set, for how long it has been seen there: it may be older.
     pub lag_seconds: f64,
+    /// Why ages are not known from the ids of entries.
+    pub age_unknown: Option<String>,
     /// Where the lag is going.
     pub trend: Trend,
     /// Seconds until nothing waits, if it goes on like this; only while the lag shrinks.
     pub clears_in_seconds: Option<f64>,
+    /// Entries that were neither acknowledged nor are pending or unread: delivered to nobody. `None` where that cannot be
+    /// told.
+    pub missing: Option<u64>,
+    /// Entries that were found to be gone without having been processed, ever.
+    pub lost: u64,
+    /// Entries that were delivered to nobody and given out again, ever.
+    pub redriven: u64,
     /// Entries that were read and not acknowledged.
     pub pending: u64,
     /// Age of the oldest of them, in seconds; 0 without any.
@@ -147,8 +167,12 @@ impl StageView {
             lag: Some(0),
             lag_unknown: None,
             lag_seconds: 0.0,
+            age_unknown: None,
             trend: Trend::Steady,
             clears_in_seconds: None,
+            missing: Some(0),
+            lost: 0,
+            redriven: 0,
             pending: 0,
             oldest_pending_seconds: 0.0,
             oldest_seconds: 0.0,
@@ -230,22 +254,28 @@ pub struct Today {
     pub failed_by: BTreeMap<String, i64>,
     /// Revenue of completed orders, in minor units.
     pub revenue_cents: i64,
-    /// What went back, in minor units.
+    /// What went back of these orders, in minor units.
     pub refunded_cents: i64,
+    /// What went back on this day, of orders of whatever day, in minor units.
+    pub paid_back_cents: i64,
+    /// In what these are, added up at face value where that is more than one; as it was last known while Postgres is away.
+    pub currencies: Currencies,
 }
 
 /// Messages that no stage could process.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct DeadLetters {
-    /// How many there are.
+    /// How many are kept, replayed or not.
     pub count: u64,
-    /// By reason, of the newest `looked_at`.
+    /// How many nobody has replayed: what there is to decide.
+    pub undecided: u64,
+    /// The undecided ones by reason, of the newest `looked_at`.
     pub reasons: BTreeMap<String, u64>,
     /// Of how many the reasons tell.
     pub looked_at: u64,
-    /// Age of the newest one, in seconds.
+    /// Age of the newest undecided one, in seconds; as of the last time that letters were read.
     pub newest_seconds: Option<f64>,
-    /// Age of the oldest one, in seconds.
+    /// Age of the oldest undecided one, in seconds; where not all were looked at, of the oldest one.
     pub oldest_seconds: Option<f64>,
 }
 
@@ -258,6 +288,8 @@ pub struct RelayView {
     pub last_event: Option<i64>,
     /// How many events the board lacks; `None` while that is unknown.
     pub behind: Option<i64>,
+    /// How long ago the oldest of them happened, in seconds, 0 without any; `None` while that is unknown.
+    pub behind_seconds: Option<f64>,
 }
 
 /// A process, as it says of itself.
@@ -336,6 +368,8 @@ impl Snapshot {
             at: Utc::now(),
             stale: None,
             postgres_away: None,
+            redis_refuses: None,
+            postgres_refuses: None,
             state: State::Unknown,
             sentence: "Nobody has looked yet.".to_owned(),
             remarks: Vec::new(),
@@ -343,11 +377,18 @@ impl Snapshot {
             today: Today::default(),
             dead_letters: DeadLetters::default(),
             parked_orders: None,
+            abandoned_imports: None,
             relay: RelayView::default(),
             processes: Vec::new(),
             drift: None,
+            setbacks: Vec::new(),
             alerts: Vec::new(),
         }
+    }
+
+    /// Since when a server has been refusing, if one is.
+    pub fn refused_since(&self) -> Option<DateTime<Utc>> {
+        [&self.redis_refuses, &self.postgres_refuses].into_iter().flatten().map(|away| away.since).min()
     }
 
     /// A stage, once there was a look.

@@ -1,6 +1,8 @@
 //! From looks to what people see: one view a stage, over all its partitions.
 
 use pipeline::{
+    message::EntryId,
+    store::Currencies,
     streams::{GroupState, StreamState},
     topology::StageName,
 };
@@ -15,12 +17,15 @@ use super::{
 /// Who waits longer than so many seconds is behind. Below that, batches come and go.
 pub(super) const BEHIND_SECONDS: f64 = 5.0;
 
+/// Of what processes say, no more is shown: others may write there.
+const REFUSAL_CHARS_MAX: usize = 200;
+
 /// The lag of the stage's own group; `None` when Redis cannot tell. Without a group everything in the stream waits.
 pub(super) fn own_lag(stream: &StreamState, stage: StageName) -> Option<u64> {
     own_group(stream, stage).map_or(Some(stream.length), |group| group.lag)
 }
 
-fn own_group(stream: &StreamState, stage: StageName) -> Option<&GroupState> {
+pub(super) fn own_group(stream: &StreamState, stage: StageName) -> Option<&GroupState> {
     stream.groups.iter().find(|group| group.name == stage.as_str())
 }
 
@@ -42,13 +47,23 @@ fn view(
     let lags = streams.iter().map(|stream| own_lag(stream, stage));
     let lag: Option<u64> = lags.into_iter().try_fold(0, |sum, lag| lag.map(|lag| sum + lag));
     let unknown = groups().find_map(|group| group.lag_unknown);
+    // Where an id is of the future, the looks tell for how long its entry has been there at least.
+    let seen = |stream: &StreamState, id: Option<EntryId>| id.map(|id| window.age(stream, id, sample.at_ms));
     let unread = streams.iter().filter_map(|stream| match own_group(stream, stage) {
-        Some(group) => group.unread_age_ms,
+        Some(group) => group.unread_age_ms.or_else(|| seen(stream, group.oldest_unread)),
         // Nobody has ever read it.
-        None => stream.first_id.map(|id| sample.at_ms.saturating_sub(id.ms)),
+        None => stream.first_id.map(|id| {
+            let seen = window.age(stream, id, sample.at_ms);
+            sample.at_ms.saturating_sub(id.ms).max(seen)
+        }),
     });
     let lag_seconds = unread.max().map_or(0.0, seconds);
-    let oldest_pending_seconds = groups().filter_map(|group| group.pending_age_ms).max().map_or(0.0, seconds);
+    let held = streams.iter().filter_map(|stream| {
+        let group = own_group(stream, stage)?;
+        group.pending_age_ms.or_else(|| seen(stream, group.oldest_pending))
+    });
+    let oldest_pending_seconds = held.max().map_or(0.0, seconds);
+    let books = || groups().filter_map(|group| group.books);
     let trend = window.trend(index);
     let rates = window.rates(index);
     let workers = processes.iter().filter(|process| process.is_live() && process.runs(stage)).count() as u64;
@@ -60,8 +75,12 @@ fn view(
         lag,
         lag_unknown: unknown.map(|reason| reason.to_string()),
         lag_seconds,
+        age_unknown: groups().find_map(|group| group.age_unknown).map(|why| why.to_string()),
         clears_in_seconds: clears_in(lag, trend),
         trend,
+        missing: books().try_fold(0, |sum, books| Some(sum + books.missing?)),
+        lost: books().map(|books| books.lost).sum(),
+        redriven: books().map(|books| books.redriven).sum(),
         pending: groups().map(|group| group.pending).sum(),
         oldest_pending_seconds,
         oldest_seconds: lag_seconds.max(oldest_pending_seconds),
@@ -113,7 +132,7 @@ pub(super) fn processes(sample: &Sample, window: &Window) -> Vec<ProcessView> {
             started_at: instant(report.started_ms),
             http: report.http.clone(),
             roles: report.stages.keys().chain(&report.roles).cloned().collect(),
-            silent_seconds: seconds(sample.at_ms.saturating_sub(report.at_ms)),
+            silent_seconds: seconds(sample.at_ms.saturating_sub(heard_ms(report.at_ms, sample.refused_ms))),
             draining: report.draining,
             rate: window.process_rate(&report.id),
             messages: report.stages.values().map(|stage| stage.messages).sum(),
@@ -121,6 +140,24 @@ pub(super) fn processes(sample: &Sample, window: &Window) -> Vec<ProcessView> {
         .collect();
     views.sort_by(|one, other| (one.started_at, &one.id).cmp(&(other.started_at, &other.id)));
     views
+}
+
+/// When a process was heard of last. While Redis takes no writes nobody can say anything: who was there when that began
+/// counts as being there until it ends.
+fn heard_ms(reported_ms: u64, refused_ms: Option<(u64, u64)>) -> u64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some seconds")]
+    const LIVE_MS: u64 = (LIVE_SECONDS * 1_000.0) as u64;
+    match refused_ms {
+        Some((since, until)) if reported_ms + LIVE_MS > since => reported_ms.max(until),
+        _ => reported_ms,
+    }
+}
+
+/// Why Postgres refuses what a living process asks of it, as that one says.
+pub(super) fn postgres_refuses(sample: &Sample, processes: &[ProcessView]) -> Option<String> {
+    let live = |id: &str| processes.iter().any(|process| process.id == id && process.is_live());
+    let mut told = sample.processes.iter().filter(|report| live(&report.id));
+    told.find_map(|report| report.postgres_refuses.clone()).map(|why| why.chars().take(REFUSAL_CHARS_MAX).collect())
 }
 
 impl ProcessView {
@@ -133,18 +170,28 @@ impl ProcessView {
 /// Dead letters, over all partitions.
 pub(super) fn dead_letters(sample: &Sample) -> DeadLetters {
     let age = |ms: u64| seconds(sample.at_ms.saturating_sub(ms));
-    let there = || sample.dead.iter().filter(|stream| stream.length > 0);
+    let count: u64 = sample.dead.iter().map(|stream| stream.length).sum();
+    let reasons = &sample.reasons;
+    // Since they were read, some came and some were replayed: a mark each. Who discards takes the mark along.
+    let came = i128::from(count) - i128::from(reasons.letters);
+    let replayed = i128::from(sample.replayed) - i128::from(reasons.marks);
+    let undecided = (i128::from(reasons.undecided) + came - replayed).clamp(0, i128::from(count));
+    let undecided = u64::try_from(undecided).unwrap_or_default();
+    let is_whole = reasons.looked_at >= count;
+    let first = || sample.dead.iter().filter_map(|stream| stream.first_id).map(|id| id.ms).min();
+    let oldest = if is_whole { reasons.oldest_ms } else { first() };
     DeadLetters {
-        count: sample.dead.iter().map(|stream| stream.length).sum(),
-        reasons: sample.reasons.reasons.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
-        looked_at: sample.reasons.looked_at,
-        newest_seconds: there().filter_map(|stream| stream.last_id).map(|id| id.ms).max().map(age),
-        oldest_seconds: there().filter_map(|stream| stream.first_id).map(|id| id.ms).min().map(age),
+        count,
+        undecided,
+        reasons: reasons.reasons.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
+        looked_at: reasons.looked_at,
+        newest_seconds: reasons.newest_ms.filter(|_| undecided > 0).map(age),
+        oldest_seconds: oldest.filter(|_| undecided > 0).map(age),
     }
 }
 
 /// The day's figures.
-pub(super) fn today(sample: &Sample) -> Today {
+pub(super) fn today(sample: &Sample, currencies: Currencies) -> Today {
     Today {
         day: sample.day,
         completed: sample.figures.completed,
@@ -152,6 +199,8 @@ pub(super) fn today(sample: &Sample) -> Today {
         failed_by: sample.figures.failed_by.iter().map(|(reason, orders)| (reason.to_string(), *orders)).collect(),
         revenue_cents: sample.figures.revenue_cents,
         refunded_cents: sample.figures.refunded_cents,
+        paid_back_cents: sample.figures.paid_back_cents,
+        currencies,
     }
 }
 

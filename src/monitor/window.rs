@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use pipeline::{
-    streams::{ProcessReport, StageReport},
+    message::EntryId,
+    streams::{ProcessReport, StageReport, StreamState},
     topology::StageName,
 };
 
-use super::{history::Point, sample::Sample, snapshot::Trend};
+use super::{arrivals::Arrivals, history::Point, sample::Sample, snapshot::Trend};
 
 /// How many stages there are.
 const STAGES: usize = StageName::ALL.len();
@@ -20,6 +21,9 @@ const RARE_MS: u64 = 60_000;
 
 /// A trend needs so much.
 const TREND_MS_MIN: u64 = 3_000;
+
+/// Looks closer together than this, which somebody called for, are kept as one: they must not drive out older ones.
+const TICK_MS_MIN: u64 = 500;
 
 /// Looks that are kept: those of a bit more than [`RARE_MS`].
 const TICKS_MAX: usize = 90;
@@ -71,6 +75,8 @@ pub(super) struct Window {
     done: [Done; STAGES],
     reports: BTreeMap<String, ProcessReport>,
     sparks: [VecDeque<(u64, Option<u64>)>; STAGES],
+    /// Of each stream, by its key.
+    arrivals: BTreeMap<String, Arrivals>,
 }
 
 impl Window {
@@ -94,15 +100,39 @@ impl Window {
         for (index, (stage, streams)) in sample.streams.iter().enumerate() {
             let lags = streams.iter().map(|stream| super::view::own_lag(stream, *stage));
             let lag = lags.into_iter().try_fold(0, |sum, lag| lag.map(|lag| sum + lag));
+            for stream in streams {
+                self.note_arrivals(stream, *stage, sample.at_ms);
+            }
             let entries_added = streams.iter().map(|stream| stream.entries_added).sum();
             stages[index] = StageTick { lag, entries_added, done: self.done[index] };
             push(&mut self.sparks[index], sample.at_ms, lag);
         }
         let processes = sample.processes.iter().map(|report| (report.id.clone(), messages(report))).collect();
+        if let [.., before, last] = self.ticks.make_contiguous()
+            && last.at_ms - before.at_ms < TICK_MS_MIN
+        {
+            self.ticks.pop_back();
+        }
         self.ticks.push_back(Tick { at_ms: sample.at_ms, stages, processes });
         while self.ticks.len() > TICKS_MAX {
             self.ticks.pop_front();
         }
+    }
+
+    fn note_arrivals(&mut self, stream: &StreamState, stage: StageName, at_ms: u64) {
+        let arrivals = self.arrivals.entry(stream.key.clone()).or_default();
+        match stream.last_id {
+            Some(last_id) => {
+                let oldest = super::view::own_group(stream, stage).map_or(stream.first_id, |group| group.low_water);
+                arrivals.note(last_id, oldest, at_ms);
+            }
+            None => *arrivals = Arrivals::default(),
+        }
+    }
+
+    /// Milliseconds for which an entry of a stream has been there at least, whatever its id says.
+    pub(super) fn age(&self, stream: &StreamState, id: EntryId, at_ms: u64) -> u64 {
+        self.arrivals.get(&stream.key).and_then(|arrivals| arrivals.age(id, at_ms)).unwrap_or_default()
     }
 
     /// Adds what processes did since their last report. One that is new did all of it since the last look, unless this
@@ -219,7 +249,7 @@ fn seconds_of(number: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use pipeline::{store::DayFigures, streams::StreamState};
+    use pipeline::store::DayFigures;
 
     use super::*;
     use crate::monitor::sample::Reasons;
@@ -249,9 +279,12 @@ mod tests {
             at_ms: second * 1_000,
             streams: streams.collect(),
             dead: Vec::new(),
+            replayed: 0,
             reasons: Reasons::default(),
             pauses: Vec::new(),
             processes: vec![report],
+            redis_refuses: None,
+            refused_ms: None,
             cursor: None,
             day: chrono::NaiveDate::MIN,
             figures: DayFigures::default(),
@@ -299,6 +332,18 @@ mod tests {
         assert_eq!(spark.iter().flatten().collect::<Vec<_>>(), [&9]);
         window.add(&look(415, 11, 0));
         assert_eq!(&window.spark(PAYMENT)[SPARK_POINTS - 4..], [Some(9), None, None, Some(11)]);
+    }
+
+    #[test]
+    fn looks_that_were_called_for_drive_out_no_older_ones() {
+        let mut window = window((0..20).map(|second| look(second, 100_000, second * 500)));
+        for ms in 1..200 {
+            let mut called = look(19, 100_000, 19 * 500);
+            called.at_ms += ms;
+            window.add(&called);
+        }
+        assert!(window.ticks.len() <= 21, "{}", window.ticks.len());
+        assert!(matches!(window.trend(PAYMENT), Trend::Shrinking { per_second } if per_second > 400.0));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use std::{
 use pipeline::{
     domain::NotificationChannel,
     shutdown::Shutdown,
-    store::{self, Store},
+    store::{self, FirstTold, Store},
     streams::{EventsReader, Redis},
 };
 use tokio::sync::Notify;
@@ -47,6 +47,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// How often a notifier that is not the active one looks whether it may be.
 const STANDBY_WAIT: Duration = Duration::from_secs(1);
+
+/// How long an exchange over the session with the lock may take. A notifier that waits for longer cannot do its work, and
+/// another one may be able to.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long making notifications of one step may take.
+const STEP_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why a notification was not delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,14 +89,23 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// A notifier on these channels.
+    /// A notifier on these channels, which are switched on with this: of what happens afterwards they tell, and as far as
+    /// they were on before, of what happened meanwhile.
     ///
     /// # Errors
-    /// When Postgres cannot tell the installation's name.
-    pub async fn new(store: Store, redis: Redis, channels: Channels) -> Result<Self, store::Error> {
+    /// When Postgres cannot tell the installation's name, or cannot write the channels down.
+    pub async fn new(store: Store, redis: Redis, channels: Channels, first: FirstTold) -> Result<Self, store::Error> {
         let installation = store::installation(&store.pool()).await?;
         let senders = channels.senders(&store, &installation);
-        let channels = senders.iter().map(Sender::channel).collect();
+        let channels: Vec<NotificationChannel> = senders.iter().map(Sender::channel).collect();
+        let begun = store::switch_notifications_on(&store.pool(), &channels, first).await?;
+        if !begun.is_empty() {
+            let since = match first {
+                FirstTold::News => "of what happens from now on; --notify-last-day tells of the last day, too",
+                FirstTold::LastDay => "of the last day, too",
+            };
+            info!(channels = names(&begun), "switched on for the first time: these channels tell {since}");
+        }
         Ok(Self { store, redis, channels, senders, state: AtomicU8::new(State::Starting as u8) })
     }
 
@@ -115,8 +131,15 @@ impl Notifier {
         }
         let pool = self.store.pool();
         let open: Vec<_> = self.senders.iter().filter(|sender| !sender.is_away()).map(Sender::channel).collect();
-        Ok(store::events_without_notifications(&pool).await? <= 0
+        Ok(store::events_without_notifications(&pool, &self.channels).await? <= 0
             && !store::has_untried_notifications(&pool, &open).await?)
+    }
+
+    /// A statement without an answer may have left its connection in the middle of something.
+    fn leave_behind(&self, error: &store::Error) {
+        if matches!(error, store::Error::NoAnswer { .. }) {
+            self.store.renew();
+        }
     }
 
     fn enter(&self, state: State) {
@@ -124,9 +147,9 @@ impl Notifier {
     }
 
     async fn session(&self, shutdown: &Shutdown, outage: &mut Outage) -> Result<(), store::Error> {
-        // Taken out of the pool: the lock lasts as long as this connection, and so must our belief in it.
-        let mut lock = self.store.pool().acquire().await.map_err(store::Error::from)?.detach();
-        while !store::try_become_notifier(&mut lock).await? {
+        // The lock lasts as long as this session, and so must our belief in it.
+        let mut lock = self.store.session().await?;
+        while !in_time(PATIENCE, store::try_become_notifier(&mut lock)).await? {
             self.enter(State::Standby);
             outage.is_over();
             if !shutdown.sleep(STANDBY_WAIT).await {
@@ -134,10 +157,7 @@ impl Notifier {
             }
         }
         self.enter(State::Active);
-        info!(
-            channels = self.channels.iter().map(|channel| channel.as_str()).collect::<Vec<_>>().join(","),
-            "notifying"
-        );
+        info!(channels = names(&self.channels), "notifying");
 
         let (news, stop) = (Notify::new(), Shutdown::default());
         let filling = async {
@@ -145,10 +165,11 @@ impl Notifier {
             let filled = async {
                 while !shutdown.has_begun() {
                     // Fails when the connection, and with it the lock, is gone.
-                    store::last_event_seq(&mut lock).await?;
+                    in_time(PATIENCE, store::last_event_seq(&mut lock)).await?;
                     let mut passed = 0;
                     while !shutdown.has_begun() {
-                        let step = store::enqueue_notifications(&self.store, &self.channels, STEP_EVENTS_MAX).await?;
+                        let step = store::enqueue_notifications(&self.store, &self.channels, STEP_EVENTS_MAX);
+                        let step = in_time(STEP_PATIENCE, step).await.inspect_err(|error| self.leave_behind(error))?;
                         passed += step;
                         if step < STEP_EVENTS_MAX {
                             break;
@@ -173,6 +194,19 @@ impl Notifier {
         let (filled, _) = futures::future::join(filling, sending).await;
         filled
     }
+}
+
+fn names(channels: &[NotificationChannel]) -> String {
+    channels.iter().map(|channel| channel.as_str()).collect::<Vec<_>>().join(",")
+}
+
+/// What Postgres answers in time.
+async fn in_time<T>(
+    patience: Duration,
+    question: impl Future<Output = Result<T, store::Error>>,
+) -> Result<T, store::Error> {
+    let silence = |_| store::Error::NoAnswer { seconds: patience.as_secs() };
+    tokio::time::timeout(patience, question).await.map_err(silence)?
 }
 
 /// The events stream, as far as it matters here: it ends a wait. While Redis is away, time does.

@@ -23,6 +23,8 @@ pub(super) struct Notice {
     pub(super) customer_name: String,
     /// The order's total, or what went back.
     pub(super) amount: String,
+    /// In what both are; empty where an earlier version did not record it.
+    currency: String,
     /// The order's total.
     total: String,
     /// Why the order failed.
@@ -44,6 +46,7 @@ impl Notice {
             customer_id: due.customer_id,
             customer_name: due.customer_name.clone().unwrap_or_default(),
             amount: due.amount.to_string(),
+            currency: due.currency.clone().unwrap_or_default(),
             total: due.total.to_string(),
             reason: due.failure_reason.clone().filter(|_| due.kind == EventKind::Failed),
             refund_key: due.refund_key.clone(),
@@ -74,6 +77,7 @@ impl Notice {
             customer_id: 1,
             customer_name: text(),
             amount: "10.00".to_owned(),
+            currency: "EUR".to_owned(),
             total: "10.00".to_owned(),
             reason: Some(text()),
             refund_key: Some(text()),

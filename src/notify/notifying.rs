@@ -5,7 +5,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures::FutureExt;
 use pipeline::{
     shutdown::Shutdown,
-    store::{self, WorkerSettings},
+    store::{self, FirstTold, WorkerSettings},
 };
 use tokio::task::JoinHandle;
 use tracing::error;
@@ -27,22 +27,28 @@ pub struct Notifying {
 }
 
 impl Notifying {
-    /// Starts a notifier that ends with the signal; none if no channel is chosen. Its connections are its own: nobody
-    /// waits for one because a mail was slow.
+    /// A notifier that is to be started; none if no channel is chosen. From now on there is something to tell, also on
+    /// channels that were never switched on before. Its connections are its own: nobody waits for one because a mail was
+    /// slow.
     ///
     /// # Errors
     /// When the configuration is wrong, or Postgres is away.
-    pub async fn start(
+    pub async fn prepare(
         backends: &Backends,
         args: &NotifyArgs,
         metrics: &ProcessMetrics,
-        shutdown: &Shutdown,
-    ) -> anyhow::Result<Option<Self>> {
+    ) -> anyhow::Result<Option<Notifier>> {
         let Some(channels) = Channels::new(args, &NotifySecrets::from_env()?)? else { return Ok(None) };
         let store =
             backends.store(WorkerSettings::Worker, CONNECTIONS + args.channels().len().try_into().unwrap_or(1))?;
         metrics.watch_pool("notifier", &store);
-        let notifier = Arc::new(Notifier::new(store, backends.redis()?, channels).await?);
+        let first = if args.notify_last_day { FirstTold::LastDay } else { FirstTold::News };
+        Ok(Some(Notifier::new(store, backends.redis()?, channels, first).await?))
+    }
+
+    /// Starts it. It ends with the signal.
+    pub fn start(notifier: Notifier, shutdown: &Shutdown) -> Self {
+        let notifier = Arc::new(notifier);
         let (running, shutdown) = (Arc::clone(&notifier), shutdown.clone());
         let task = tokio::spawn(async move {
             while AssertUnwindSafe(running.run(&shutdown)).catch_unwind().await.is_err() {
@@ -50,7 +56,7 @@ impl Notifying {
                 shutdown.sleep(AFTER_PANIC).await;
             }
         });
-        Ok(Some(Self { notifier, task }))
+        Self { notifier, task }
     }
 
     /// As [`Notifier::is_done`].

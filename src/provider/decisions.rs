@@ -12,6 +12,7 @@ use tracing::debug;
 use super::{
     Fault, Provider,
     book::{Booking, Kind, Status},
+    faults::without_installation,
 };
 use crate::signature::{Secret, sign};
 
@@ -113,7 +114,7 @@ impl Provider {
     /// What is decided of a charge or refund of this reference.
     pub(super) fn says_yes(&self, kind: Kind, reference: &str) -> bool {
         match kind {
-            Kind::Charge => self.behaviour.approvals.approves(reference),
+            Kind::Charge => self.behaviour.approvals.approves(without_installation(reference)),
             Kind::Refund => !self.behaviour.faults.hit(Fault::RefundFailures, reference),
         }
     }

@@ -2,6 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::gateway::installation_prefix;
+
 /// A way in which a provider disappoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -21,6 +23,11 @@ pub enum Fault {
     Late,
     /// The money is not given back.
     RefundFailures,
+}
+
+/// What follows the mark of an installation in a reference.
+pub(super) fn without_installation(reference: &str) -> &str {
+    installation_prefix(reference).map_or(reference, |prefix| &reference[prefix.len()..])
 }
 
 impl Fault {
@@ -76,7 +83,9 @@ impl Faults {
 
     /// Whether a fault hits a reference: when the first four bytes of the SHA-256 of `seed:fault:reference`, read as a
     /// big-endian number, modulo 10,000, are below its share × 10,000.
+    /// Of a reference that names an installation, what follows its mark counts, so that everybody's orders can be foretold.
     pub fn hit(&self, fault: Fault, reference: &str) -> bool {
+        let reference = without_installation(reference);
         let share = self.shares[fault as usize];
         share > 0 && {
             let digest = Sha256::digest(format!("{}:{}:{reference}", self.seed, fault.name()));

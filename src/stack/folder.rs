@@ -29,10 +29,7 @@ pub(super) struct Folder {
 
 impl Folder {
     pub(super) fn open(path: Option<&Path>) -> anyhow::Result<Self> {
-        let path = match path {
-            Some(path) => std::path::absolute(path)?,
-            None => default_path()?,
-        };
+        let path = state_dir(path)?;
         let server_user = if Uid::effective().is_root() { Some(unprivileged_user()?) } else { None };
         let folder = Self { path, server_user };
         folder.create(&folder.path)?;
@@ -115,12 +112,23 @@ impl Folder {
     }
 }
 
+/// The state folder: the one that is named, else that of the user.
+///
+/// # Errors
+/// When none is named, and the user has no home.
+pub(crate) fn state_dir(named: Option<&Path>) -> anyhow::Result<PathBuf> {
+    match named {
+        Some(path) => Ok(std::path::absolute(path)?),
+        None => default_path(),
+    }
+}
+
 fn default_path() -> anyhow::Result<PathBuf> {
     if Uid::effective().is_root() {
         return Ok(PathBuf::from("/var/lib/orderstream"));
     }
     let state = env::var_os("XDG_STATE_HOME").filter(|state| !state.is_empty()).map(PathBuf::from);
-    let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".local/state"));
+    let home = || env::var_os("HOME").filter(|home| !home.is_empty()).map(|home| Path::new(&home).join(".local/state"));
     let state =
         state.or_else(home).context("neither XDG_STATE_HOME nor HOME is set: name a folder with --state-dir")?;
     Ok(state.join("orderstream"))

@@ -11,22 +11,40 @@ mod process;
 mod redis;
 mod supervisor;
 
-use std::{fs::File, path::Path, sync::Arc};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use anyhow::Context;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::config::Servers;
 use folder::Folder;
+pub(crate) use folder::state_dir;
 use supervisor::Supervisor;
 
 /// A running stack that this process uses. Servers stop when the last user is dropped.
 pub struct Stack {
+    path: PathBuf,
+    servers: Servers,
+    place: Arc<Place>,
+}
+
+/// What a user holds, until it has left: by itself, or because the process is asked to end.
+type Place = Mutex<Option<User>>;
+
+/// The places of this process. Whoever ends it at once has them left first: nothing is dropped then.
+static PLACES: Mutex<Vec<Arc<Place>>> = Mutex::new(Vec::new());
+
+/// A user of a stack.
+struct User {
     folder: Arc<Folder>,
     /// Ends before the servers do.
     supervisor: Option<Supervisor>,
     /// Held shared by every user.
-    users: Option<Flock<File>>,
+    users: Flock<File>,
 }
 
 impl Stack {
@@ -35,43 +53,77 @@ impl Stack {
     /// # Errors
     /// When a server program is missing (with the command that installs it), or does not start (with its log).
     pub fn enter(folder: Option<&Path>) -> anyhow::Result<Self> {
+        let place = Arc::new(Place::default());
+        // Whoever is asked to end meanwhile waits for this, and then leaves.
+        let mut entering = open(&place);
+        open(&PLACES).push(Arc::clone(&place));
         let folder = Arc::new(Folder::open(folder)?);
         let gate = folder.gate()?;
         let users = folder.users(FlockArg::LockShared)?;
-        postgres::ensure_running(&folder)?;
-        redis::ensure_running(&folder)?;
+        let user = entering.insert(User { folder: Arc::clone(&folder), supervisor: None, users });
+        let started = postgres::ensure_running(&folder).and_then(|()| redis::ensure_running(&folder));
         drop(gate);
-        let supervisor = Supervisor::start(Arc::clone(&folder)).context("cannot look after the local stack")?;
-        Ok(Self { folder, supervisor: Some(supervisor), users: Some(users) })
+        let supervised = started.and_then(|()| {
+            let supervisor = Supervisor::start(Arc::clone(&folder)).context("cannot look after the local stack")?;
+            user.supervisor = Some(supervisor);
+            Ok(())
+        });
+        if let Err(error) = supervised {
+            // One of the two may run.
+            leave(&mut entering);
+            return Err(error);
+        }
+        let servers = Servers { database_url: postgres::url(&folder), redis_url: redis::url(&folder) };
+        Ok(Self { path: folder.path().to_owned(), servers, place: Arc::clone(&place) })
     }
 
     /// How to reach the servers.
     pub fn servers(&self) -> Servers {
-        Servers { database_url: postgres::url(&self.folder), redis_url: redis::url(&self.folder) }
+        self.servers.clone()
     }
 
     /// The state folder.
     pub fn path(&self) -> &Path {
-        self.folder.path()
+        &self.path
     }
+}
 
-    fn leave(&mut self) -> anyhow::Result<()> {
-        drop(self.supervisor.take());
+impl Drop for Stack {
+    fn drop(&mut self) {
+        leave(&mut open(&self.place));
+    }
+}
+
+/// Leaves every stack that this process uses. Waits for one that is being entered or left.
+pub(crate) fn leave_all() {
+    let places: Vec<Arc<Place>> = open(&PLACES).drain(..).collect();
+    for place in places {
+        leave(&mut open(&place));
+    }
+}
+
+fn leave(place: &mut Option<User>) {
+    let Some(user) = place.take() else { return };
+    let folder = Arc::clone(&user.folder);
+    if let Err(error) = user.leave() {
+        tracing::warn!("the local stack in {} was not stopped: {error:#}", folder.path().display());
+    }
+}
+
+fn open<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl User {
+    fn leave(self) -> anyhow::Result<()> {
+        drop(self.supervisor);
         let _gate = self.folder.gate()?;
-        drop(self.users.take());
+        drop(self.users);
         // Someone else's shared lock keeps the servers up; they will stop them.
         if self.folder.try_users_alone()?.is_some() {
             redis::stop(&self.folder).context("cannot stop Redis")?;
             postgres::stop(&self.folder).context("cannot stop Postgres")?;
         }
         Ok(())
-    }
-}
-
-impl Drop for Stack {
-    fn drop(&mut self) {
-        if let Err(error) = self.leave() {
-            eprintln!("warning: the local stack in {} was not stopped: {error:#}", self.folder.path().display());
-        }
     }
 }

@@ -28,7 +28,7 @@ const SETTINGS: &[&str] = &[
     "max_wal_size=4GB",
     "checkpoint_timeout=15min",
     "wal_buffers=16MB",
-    "max_connections=500",
+    "max_connections=1000",
     "timezone=UTC",
 ];
 

@@ -56,7 +56,7 @@ impl Drop for Supervisor {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            eprintln!("warning: the thread that looks after the local stack had panicked");
+            warn!("the thread that looks after the local stack had panicked");
         }
     }
 }

@@ -4,6 +4,7 @@ mod bridge;
 mod collector;
 mod endpoint;
 mod lines;
+mod plain;
 mod request;
 
 pub(crate) use request::{answered, request_span};
@@ -32,7 +33,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use self::{bridge::Bridge, collector::Collector, lines::JsonLines};
+use self::{bridge::Bridge, collector::Collector, lines::JsonLines, plain::PlainLines};
 use crate::config::Globals;
 
 /// How long the last spans may take on their way to the collector.
@@ -91,10 +92,14 @@ impl Telemetry {
 
 fn log(format: LogFormat) -> Box<dyn Layer<Registry> + Send + Sync> {
     let ansi = io::IsTerminal::is_terminal(&io::stderr()) && env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    let layer = fmt::layer().with_writer(io::stderr);
+    let layer = fmt::layer();
     match format {
-        LogFormat::Text => layer.with_ansi(ansi).with_target(false).boxed(),
-        LogFormat::Json => layer.with_ansi(false).fmt_fields(JsonFields::new()).event_format(JsonLines).boxed(),
+        LogFormat::Text => {
+            layer.with_ansi(ansi).with_target(false).with_writer(move || PlainLines { colours: ansi }).boxed()
+        }
+        LogFormat::Json => {
+            layer.with_writer(io::stderr).with_ansi(false).fmt_fields(JsonFields::new()).event_format(JsonLines).boxed()
+        }
     }
 }
 
@@ -103,7 +108,10 @@ fn filter(level: &str) -> anyhow::Result<EnvFilter> {
         return Ok(EnvFilter::new(SILENT));
     }
     // What sqlx has to say of lost connections, the workers say once.
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("{level},sqlx=error")));
+    // An empty variable is one that is not set: to the library it would be nothing but errors.
+    let wanted = env::var(EnvFilter::DEFAULT_ENV).ok().filter(|wanted| !wanted.trim().is_empty());
+    let filter = wanted.and_then(|wanted| EnvFilter::try_new(wanted).ok());
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(format!("{level},sqlx=error")));
     Ok(filter.add_directive(format!("{TARGET}=off").parse()?))
 }
 

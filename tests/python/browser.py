@@ -1,5 +1,6 @@
 """The dashboard in a real browser: Debian's Chromium, driven by Playwright. `browser.py SCENARIO` with URL, SHOTS (a
-folder for pictures) and what the scenario needs in its environment. Fails by an exception, with the page's picture."""
+folder for pictures) and what the scenario needs in its environment. Fails by an exception, with the page's picture. With
+PICTURES=1 it leaves one of everything: that takes as long as all the rest."""
 
 import os
 import re
@@ -74,6 +75,8 @@ def sign_in(context, token):
 
 
 def shot(page, path, scheme, width):
+    if not os.environ.get("PICTURES"):
+        return
     name = re.sub(r"[^a-z0-9]+", "-", path.lower()).strip("-") or "overview"
     page.screenshot(path=f"{SHOTS}/{os.environ.get('SCENE', 'scene')}-{name}-{scheme}-{width}.png", full_page=True)
 
@@ -141,8 +144,17 @@ def pause():
         page.locator("summary", has_text="Pause").click()
         opened = page.locator("details[open]")
         opened.get_by_label("Why").fill("the gateway is being repaired")
+        # Who has the page open elsewhere sees it, too, without loading it again.
+        beside = page.context.new_page()
+        beside.goto(f"{URL}/streams/payment")
+        expect(beside.locator("summary", has_text="Pause")).to_be_visible()
         opened.get_by_role("button", name="Pause payment").click()
         expect(page.locator("main")).to_contain_text("the gateway is being repaired")
+        # What one did is what one sees: the answer to the form shows it, whatever scripts do later.
+        assert "action=\"/streams/payment/resume\"" in page.content()
+        expect(page.locator("summary", has_text="Resume")).to_be_visible()
+        expect(beside.locator("summary", has_text="Resume")).to_be_visible()
+        beside.close()
         page.goto(f"{URL}/")
         expect(page.locator("h1")).to_contain_text("Payment is paused (the gateway is being repaired)")
         page.goto(f"{URL}/streams/payment")
@@ -236,5 +248,100 @@ def dead():
         expect(page.locator("main")).to_contain_text("the deploy was taken back")
 
 
+# What is cut, broken or out of its place. A number of which one sees a part is another number.
+FAULTS = """() => {
+    const found = [];
+    const root = document.documentElement;
+    if (root.scrollWidth > root.clientWidth + 1) found.push("the page scrolls sideways");
+    for (const element of document.querySelectorAll("main *")) {
+        if (!element.checkVisibility()) continue;
+        const style = getComputedStyle(element);
+        const text = element.textContent.trim();
+        const isHidden = element.clientWidth < 5 || element.clientHeight < 5;
+        const name = `${element.tagName}.${element.getAttribute("class") ?? ""} ${text.slice(0, 40)}`;
+        if (["auto", "scroll"].includes(style.overflowX) && element.tagName !== "PRE" && element.scrollWidth > element.clientWidth + 1)
+            found.push(`scrolls sideways: ${name}`);
+        if (isHidden || element.children.length || !text || ["PRE", "CODE", "INPUT", "SELECT", "OPTION"].includes(element.tagName)) continue;
+        if (element.scrollWidth > element.clientWidth + 1 && style.textOverflow !== "ellipsis") found.push(`cut: ${name}`);
+        const rect = element.getBoundingClientRect();
+        for (let box = element.parentElement; box && box.tagName !== "MAIN"; box = box.parentElement)
+            if (getComputedStyle(box).overflowX !== "visible" && rect.right > box.getBoundingClientRect().right + 1) found.push(`behind an edge: ${name}`);
+        // Digits within a key or a code are no number.
+        for (const number of text.matchAll(/(?<![\\w-])-?[\\d,]{5,}(\\.\\d+)?(?![\\w-])/g)) {
+            const range = document.createRange();
+            const node = [...element.childNodes].find((node) => node.textContent.includes(number[0]));
+            if (!node || node.nodeType !== Node.TEXT_NODE) continue;
+            const at = node.textContent.indexOf(number[0]);
+            range.setStart(node, at);
+            range.setEnd(node, at + number[0].length);
+            if (new Set([...range.getClientRects()].map((line) => Math.round(line.top))).size > 1) found.push(`broken: ${number[0]}`);
+        }
+    }
+    for (const tile of document.querySelectorAll(".tile dd, .facts dd, .lag b")) {
+        const box = tile.closest(".tile, .stage").getBoundingClientRect();
+        const range = document.createRange();
+        range.selectNodeContents(tile);
+        if (range.getBoundingClientRect().right > box.right + 1) found.push(`over its tile: ${tile.textContent.trim()}`);
+    }
+    return [...new Set(found)].slice(0, 6);
+}"""
+
+
+def numbers():
+    """Amounts of a trillion are whole on every page, at every width, in both themes."""
+    bad = []
+    with chromium() as browser:
+        for scheme in ("light", "dark"):
+            for width in (390, 1024, 1440, 1920):
+                with tab(browser, "numbers", viewport={"width": width, "height": 900}, color_scheme=scheme) as page:
+                    for path in PAGES:
+                        assert page.goto(URL + path).status == 200, path
+                        page.wait_for_load_state("load")
+                        bad.extend(f"{width} {scheme} {path}: {fault}" for fault in page.evaluate(FAULTS))
+                        shot(page, path, scheme, width)
+                    page.goto(f"{URL}/kpis")
+                    expect(page.locator(".tiles")).to_contain_text("1,999,999,999,800.00")
+                    page.goto(f"{URL}/")
+                    expect(page.locator("[data-live='today.revenue']")).to_have_text("1,999,999,999,800.00")
+    assert not bad, "\n".join(bad)
+
+
+def refund():
+    """A refund says how much and in what before it is given, shows what came of it in view, and goes once."""
+    with chromium() as browser:
+        with tab(browser, "refund", viewport={"width": 1440, "height": 800}) as page:
+            page.goto(f"{URL}/orders/ORD-1")
+            page.locator("summary", has_text="Refund").click()
+            page.get_by_label("Amount").fill("10")
+            shot(page, "/orders/form", "light", 1440)
+            page.get_by_role("button", name="Continue").click()
+            button = page.get_by_role("button", name="Refund 10.00 EUR")
+            expect(button).to_be_visible()
+            shot(page, "/orders/confirm", "light", 1440)
+            button.dblclick()
+            told = page.locator(".flash", has_text="Refunded: 10.00 EUR went back. 10.00 EUR is left.")
+            expect(told).to_be_visible()
+            expect(told).to_be_in_viewport()
+            expect(page.locator("#refunds tbody tr")).to_have_count(1)
+            shot(page, "/orders/refunded", "light", 1440)
+            page.reload()
+            expect(page.locator("#refunds tbody tr")).to_have_count(1)
+            page.go_back()
+            expect(page.locator("main")).to_contain_text("This refund was asked for before, and is not given twice.")
+            expect(page.get_by_role("button", name="Refund 10.00 EUR")).to_have_count(0)
+        # Without scripts it is the same, and a tab that was opened before asks for nothing twice.
+        with tab(browser, "refund-plain", java_script_enabled=False) as page:
+            page.goto(f"{URL}/orders/ORD-1")
+            page.locator("summary", has_text="Refund").click()
+            page.get_by_label("Amount").fill("5.00")
+            page.get_by_role("button", name="Continue").click()
+            second = page.context.new_page()
+            second.goto(page.url)
+            for one in (page, second):
+                one.get_by_role("button", name="Refund 5.00 EUR").click()
+                expect(one.locator(".flash")).to_contain_text("Refunded: 5.00 EUR went back. 5.00 EUR is left.")
+            expect(page.locator("#refunds tbody tr")).to_have_count(2)
+
+
 if __name__ == "__main__":
-    {scenario.__name__: scenario for scenario in (pages, live, pause, viewer, hostile, stale, dead)}[sys.argv[1]]()
+    {scenario.__name__: scenario for scenario in (pages, live, pause, viewer, hostile, stale, dead, numbers, refund)}[sys.argv[1]]()

@@ -69,6 +69,7 @@ async fn recompute(snapshot: &mut PgConnection, keys: &Keyspace, cursor: i64) ->
             ("failed", figures.failed),
             ("revenue_cents", figures.revenue_cents),
             ("refunded_cents", figures.refunded_cents),
+            ("paid_back_cents", figures.paid_back_cents),
         ];
         let failed = figures.failed_by.into_iter().map(|(reason, orders)| (failed_field(reason), orders));
         let table = sums.into_iter().chain(failed).map(|(field, value)| (field.to_owned(), value)).collect();

@@ -16,7 +16,7 @@ use crate::{
     retry::{Outage, POSTGRES, REDIS},
     shutdown::Shutdown,
     store::{self, CallbacksOf},
-    streams::{self, Connection, Redis},
+    streams::{self, KeptConnection, Redis},
     topology::StageName,
 };
 
@@ -67,16 +67,16 @@ impl Collector {
 
     async fn attend(&self, duty: Duty, shutdown: &Shutdown) {
         let mut outage = Outage::default();
-        let mut redis = None;
+        let mut redis = KeptConnection::new(&self.redis);
         while !shutdown.has_begun() {
             match self.round(duty, &mut redis).await {
                 Ok(0) => {
                     outage.is_over();
                     shutdown.sleep(REST).await;
                 }
-                Ok(_) => outage.is_over(),
+                Ok(_) => outage.has_written(),
                 Err(error) => {
-                    redis = None;
+                    redis.forget();
                     match &error {
                         CollectorError::Store(error) if error.kind() == store::ErrorKind::Contention => {
                             debug!(role = "collector", ?duty, %error, "another transaction was in the way");
@@ -91,7 +91,7 @@ impl Collector {
     }
 
     /// Does what is due now, up to a bound; how much there was.
-    async fn round(&self, duty: Duty, redis: &mut Option<Connection>) -> Result<usize, CollectorError> {
+    async fn round(&self, duty: Duty, redis: &mut KeptConnection) -> Result<usize, CollectorError> {
         let (done, settled) = match duty {
             Duty::Callbacks(of) => self.payments.apply_callbacks(of).await?,
             Duty::Charges => self.payments.ask_about_charges().await?,
@@ -99,24 +99,20 @@ impl Collector {
             Duty::WaitingRefunds => (self.payments.look_at_waiting_refunds().await?, Vec::new()),
         };
         if !settled.is_empty() {
-            let redis = match redis {
-                Some(redis) => redis,
-                None => redis.insert(self.redis.connect().await?),
-            };
             self.emit(redis, settled).await?;
         }
         Ok(done)
     }
 
     /// Gives orders whose payment has its answer a message for settlement.
-    async fn emit(&self, redis: &mut Connection, settled: Vec<Settleable>) -> Result<(), streams::Error> {
+    async fn emit(&self, redis: &mut KeptConnection, settled: Vec<Settleable>) -> Result<(), streams::Error> {
         let mut partitions: BTreeMap<u16, Vec<OrderRef>> = BTreeMap::new();
         for Settleable { order, partition } in settled {
             partitions.entry(partition).or_default().push(order);
         }
         for (partition, orders) in partitions {
             failpoint::hit::<streams::Error>("collector.before_emit")?;
-            self.redis.emit(redis, partition, StageName::Settlement, &orders).await?;
+            self.redis.emit(redis.get().await?, partition, StageName::Settlement, &orders).await?;
             failpoint::hit::<streams::Error>("collector.emitted")?;
         }
         Ok(())

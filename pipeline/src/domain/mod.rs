@@ -4,6 +4,7 @@ mod money;
 mod order;
 mod refund;
 mod state;
+mod text;
 
 pub use money::{Cents, MoneyError};
 pub use order::{
@@ -15,3 +16,4 @@ pub use state::{
     ActionOutcome, ActionVerb, ActionVia, ApiRole, CallbackKind, CallbackOutcome, EventKind, FailureReason,
     NotificationChannel, NotificationStatus, OrderStatus, PaymentStatus, RefundStatus, Refusal, UnknownWord,
 };
+pub use text::is_unseen;

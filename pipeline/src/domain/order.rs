@@ -4,7 +4,10 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use super::money::Cents;
+use super::{
+    money::Cents,
+    text::{Lookalike, lookalike},
+};
 
 /// Most lines in one order.
 pub const LINES_PER_ORDER_MAX: usize = 1_000;
@@ -45,16 +48,17 @@ id! {
 }
 
 /// The name by which the outside knows an order: 1 to [`ORDER_CODE_BYTES_MAX`] bytes of UTF-8 without control
-/// characters and without blanks at its ends.
+/// characters and without blanks at its ends. A new one has nothing in it by which it could look like another one:
+/// no character that nobody sees, and it is in the normal form NFC. Orders from before that rule keep their codes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(transparent)]
 pub struct OrderCode(String);
 
 impl OrderCode {
-    /// Checks a code.
+    /// Checks the code of an order that comes in.
     ///
     /// # Errors
-    /// When it is empty, too long, padded with blanks, or contains control characters.
+    /// When it is empty, too long, padded with blanks, or contains characters that cannot be seen, or is not NFC.
     pub fn new(code: impl Into<String>) -> Result<Self, InvalidOrder> {
         let code = code.into();
         Self::check(&code).map(|()| Self(code))
@@ -65,11 +69,37 @@ impl OrderCode {
     /// # Errors
     /// As there.
     pub fn check(code: &str) -> Result<(), InvalidOrder> {
+        Self::check_known(code)?;
+        if code.is_ascii() {
+            // All rows of ordinary files end here.
+            return Ok(());
+        }
+        match lookalike(code) {
+            None => Ok(()),
+            Some(Lookalike::Unseen(character)) => Err(InvalidOrder::CodeUnseen(character)),
+            Some(Lookalike::NotComposed) => Err(InvalidOrder::CodeNotComposed),
+        }
+    }
+
+    /// Checks a code that may be of an order from before [`OrderCode::check`] was as strict as it is.
+    ///
+    /// # Errors
+    /// When no order can ever have had it.
+    pub fn known(code: impl Into<String>) -> Result<Self, InvalidOrder> {
+        let code = code.into();
+        Self::check_known(&code).map(|()| Self(code))
+    }
+
+    /// The rule of [`OrderCode::known`] for a borrowed text.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_known(code: &str) -> Result<(), InvalidOrder> {
         if code.is_empty() {
             Err(InvalidOrder::CodeEmpty)
         } else if code.len() > ORDER_CODE_BYTES_MAX {
             Err(InvalidOrder::CodeTooLong)
-        } else if code.chars().any(char::is_control) || code.trim() != code {
+        } else if is_malformed(code) {
             Err(InvalidOrder::CodeMalformed)
         } else {
             Ok(())
@@ -111,6 +141,12 @@ pub enum InvalidOrder {
     /// Control characters, or blanks at the ends.
     #[error("the order code contains control characters or has blanks at its ends")]
     CodeMalformed,
+    /// A character that nobody sees: two codes would look alike.
+    #[error("the order code contains {}, which cannot be seen: write the code without it", code_point(*.0))]
+    CodeUnseen(char),
+    /// Not in the normal form NFC: two codes would look alike.
+    #[error("the order code is not in the Unicode normal form NFC: write each accented letter as one character")]
+    CodeNotComposed,
     /// A customer id below 1.
     #[error("customer_id must be a positive integer")]
     CustomerId,
@@ -132,6 +168,19 @@ pub enum InvalidOrder {
     /// A total over [`TOTAL_CENTS_MAX`].
     #[error("the order's total exceeds 100000000000.00")]
     TotalTooLarge,
+}
+
+/// Control characters anywhere, or blanks at the ends.
+fn is_malformed(code: &str) -> bool {
+    match code.is_ascii() {
+        true => code.bytes().any(|byte| byte.is_ascii_control()) || code.starts_with(' ') || code.ends_with(' '),
+        false => code.chars().any(char::is_control) || code.trim() != code,
+    }
+}
+
+/// A character by its number.
+pub(super) fn code_point(character: char) -> String {
+    format!("U+{:04X}", u32::from(character))
 }
 
 /// An order within all bounds.
@@ -251,7 +300,23 @@ mod tests {
         assert_eq!(OrderCode::new("x".repeat(129)), Err(InvalidOrder::CodeTooLong));
         for code in [" x", "x ", "a\0b", "a\r\nXADD", "\u{85}"] {
             assert_eq!(OrderCode::new(code), Err(InvalidOrder::CodeMalformed), "{code:?}");
+            assert_eq!(OrderCode::known(code), Err(InvalidOrder::CodeMalformed), "{code:?}");
         }
+    }
+
+    #[test]
+    fn codes_that_look_like_others_are_refused_and_stay_readable() {
+        for unseen in ['\u{200b}', '\u{ad}', '\u{feff}', '\u{a0}', '\u{202e}', '\u{2060}', '\u{fe0f}'] {
+            for code in [format!("A{unseen}1"), format!("A1{unseen}x"), format!("Ä{unseen}1")] {
+                assert_eq!(OrderCode::new(code.clone()), Err(InvalidOrder::CodeUnseen(unseen)), "{code:?}");
+                assert_eq!(OrderCode::known(code.clone()).expect("known").as_str(), code);
+            }
+        }
+        assert_eq!(OrderCode::new("Caf\u{e9}").expect("composed").as_str(), "Café");
+        assert_eq!(OrderCode::new("Cafe\u{301}"), Err(InvalidOrder::CodeNotComposed));
+        assert!(OrderCode::known("Cafe\u{301}").is_ok());
+        let told = InvalidOrder::CodeUnseen('\u{200b}').to_string();
+        assert_eq!(told, "the order code contains U+200B, which cannot be seen: write the code without it");
     }
 
     #[test]

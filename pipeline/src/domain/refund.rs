@@ -4,7 +4,11 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use super::{Cents, OrderCode, TOTAL_CENTS_MAX};
+use super::{
+    Cents, OrderCode, TOTAL_CENTS_MAX,
+    order::code_point,
+    text::{Lookalike, lookalike},
+};
 
 /// Most bytes in a refund's key.
 pub const REFUND_KEY_BYTES_MAX: usize = 128;
@@ -21,11 +25,25 @@ impl RefundKey {
     /// Keys of the refunds that nobody asked for begin so.
     pub const AUTOMATIC: &'static str = "auto:";
 
-    /// Checks a key: 1 to [`REFUND_KEY_BYTES_MAX`] bytes without control characters and without blanks at its ends.
+    /// Checks a key: 1 to [`REFUND_KEY_BYTES_MAX`] bytes without characters that cannot be seen and without blanks at
+    /// its ends, in the normal form NFC.
     ///
     /// # Errors
     /// When it breaks these rules, or begins like one of our own.
     pub fn new(key: impl Into<String>) -> Result<Self, InvalidRefund> {
+        let key = Self::known(key)?;
+        match lookalike(key.as_str()) {
+            None => Ok(key),
+            Some(Lookalike::Unseen(character)) => Err(InvalidRefund::KeyUnseen(character)),
+            Some(Lookalike::NotComposed) => Err(InvalidRefund::KeyNotComposed),
+        }
+    }
+
+    /// Checks a key that may be of a refund from before [`RefundKey::new`] was as strict as it is.
+    ///
+    /// # Errors
+    /// When no refund that was asked for can ever have had it.
+    pub fn known(key: impl Into<String>) -> Result<Self, InvalidRefund> {
         let key = key.into();
         if key.is_empty() || key.len() > REFUND_KEY_BYTES_MAX {
             Err(InvalidRefund::KeyLength)
@@ -59,6 +77,12 @@ pub enum InvalidRefund {
     /// Control characters, or blanks at the ends.
     #[error("refund_key contains control characters or has blanks at its ends")]
     KeyMalformed,
+    /// A character that nobody sees: two keys would look alike.
+    #[error("refund_key contains {}, which cannot be seen: write the key without it", code_point(*.0))]
+    KeyUnseen(char),
+    /// Not in the normal form NFC: two keys would look alike.
+    #[error("refund_key is not in the Unicode normal form NFC: write each accented letter as one character")]
+    KeyNotComposed,
     /// Like a key of a refund that nobody asks for.
     #[error("refund_key must not begin with auto:")]
     KeyReserved,
@@ -66,7 +90,9 @@ pub enum InvalidRefund {
     #[error("order_code is empty, longer than 128 bytes, contains control characters or has blanks at its ends")]
     OrderCode,
     /// No amount, or one that no order can have.
-    #[error("amount must be a plain decimal above 0 with at most two places, up to 100000000000.00")]
+    #[error(
+        "amount must be a plain decimal above 0 (or 0 with restock) with at most two places, up to 100000000000.00"
+    )]
     Amount,
     /// Too long.
     #[error("reason is longer than {REFUND_REASON_BYTES_MAX} bytes or contains control characters")]
@@ -80,7 +106,7 @@ pub struct RefundRequest {
     pub key: RefundKey,
     /// Which order.
     pub order_code: OrderCode,
-    /// How much; `None` is all that is left.
+    /// How much; `None` is all that is left. Nothing where only pieces come back.
     pub amount: Option<Cents>,
     /// Why, for people.
     pub reason: Option<String>,
@@ -89,7 +115,8 @@ pub struct RefundRequest {
 }
 
 impl RefundRequest {
-    /// Checks a request's parts.
+    /// Checks a request's parts. The order may be one from before codes were as strict as they are: it can be refunded,
+    /// too.
     ///
     /// # Errors
     /// When a part is out of bounds.
@@ -100,7 +127,9 @@ impl RefundRequest {
         reason: Option<&str>,
         restock: bool,
     ) -> Result<Self, InvalidRefund> {
-        let in_bounds = |amount: &Cents| (1..=TOTAL_CENTS_MAX).contains(&amount.get());
+        // Without money there must be something else to bring back.
+        let least = i64::from(!restock);
+        let in_bounds = |amount: &Cents| (least..=TOTAL_CENTS_MAX).contains(&amount.get());
         let parse =
             |text: &str| Cents::parse_total(text.as_bytes()).ok().filter(in_bounds).ok_or(InvalidRefund::Amount);
         let reason = reason.map(str::trim).filter(|reason| !reason.is_empty());
@@ -109,7 +138,7 @@ impl RefundRequest {
         }
         Ok(Self {
             key: RefundKey::new(key)?,
-            order_code: OrderCode::new(order_code).map_err(|_| InvalidRefund::OrderCode)?,
+            order_code: OrderCode::known(order_code).map_err(|_| InvalidRefund::OrderCode)?,
             amount: amount.map(parse).transpose()?,
             reason: reason.map(str::to_owned),
             restock,
@@ -124,7 +153,9 @@ impl RefundRequest {
             hasher.update(part);
         };
         add(self.order_code.as_str().as_bytes());
-        add(&self.amount.map_or(0, Cents::get).to_be_bytes());
+        // Nothing is another request than all that is left, which was 0 before 0 could be asked for.
+        let amount = self.amount.map_or(0, |amount| if amount == Cents::ZERO { -1 } else { amount.get() });
+        add(&amount.to_be_bytes());
         add(self.reason.as_deref().unwrap_or_default().as_bytes());
         add(&[u8::from(self.restock)]);
         let digest = hasher.finalize();
@@ -140,6 +171,8 @@ mod tests {
     fn a_request_is_read_with_all_its_bounds() {
         let request = RefundRequest::new("r-1", "ORD-1", Some("10.5"), Some(" damaged "), true).expect("valid");
         assert_eq!((request.amount, request.reason.as_deref()), (Some(Cents::new(1050)), Some("damaged")));
+        let pieces = RefundRequest::new("r-1", "ORD-1", Some("0.00"), None, true).expect("valid");
+        assert_eq!(pieces.amount, Some(Cents::ZERO));
         let long = "x".repeat(501);
         let table = [
             (("", "A", None, None), InvalidRefund::KeyLength),
@@ -147,6 +180,9 @@ mod tests {
             (("a\n", "A", None, None), InvalidRefund::KeyMalformed),
             ((" a", "A", None, None), InvalidRefund::KeyMalformed),
             (("auto:1", "A", None, None), InvalidRefund::KeyReserved),
+            (("a\u{200b}", "A", None, None), InvalidRefund::KeyUnseen('\u{200b}')),
+            (("a\u{a0}1", "A", None, None), InvalidRefund::KeyUnseen('\u{a0}')),
+            (("e\u{301}", "A", None, None), InvalidRefund::KeyNotComposed),
             (("a", "", None, None), InvalidRefund::OrderCode),
             (("a", "A", Some("0"), None), InvalidRefund::Amount),
             (("a", "A", Some("0.00"), None), InvalidRefund::Amount),
@@ -179,5 +215,6 @@ mod tests {
         ] {
             assert_ne!(other, hash);
         }
+        assert_ne!(request("k", "A", Some("0"), None, true), request("k", "A", None, None, true));
     }
 }

@@ -118,6 +118,14 @@ vocabulary! {
         Discard = "discard",
         /// Asking for a refund on a page: the others are known by their keys.
         Refund = "refund",
+        /// Another payment provider takes new payments.
+        SetProvider = "set_provider",
+        /// It is recorded which provider took the payments of an earlier version.
+        LocateProvider = "locate_provider",
+        /// A provider has another address.
+        MoveProvider = "move_provider",
+        /// A provider's account has another key.
+        AcceptKey = "accept_key",
     }
 }
 
@@ -208,6 +216,8 @@ vocabulary! {
         ExceedsPaid = "exceeds_paid",
         /// The whole rest was asked for, and there is none.
         NothingLeft = "nothing_left",
+        /// Only the pieces were asked for, or are left, and another refund brings them back.
+        AlreadyRestocked = "already_restocked",
         /// The gateway will not give the money back.
         GatewayRefused = "gateway_refused",
     }

@@ -39,6 +39,10 @@ pub const TRACESTATE: &str = "tracestate";
 /// A longer state is left behind, as the standard allows.
 pub const TRACESTATE_BYTES_MAX: usize = 512;
 
+/// The fields that mean something. A reader that keeps one value per name keeps the last one, others the first: an entry
+/// that has one of them twice means two things.
+const KNOWN_FIELDS: [&str; 5] = [BODY, IMPORT, TRACEPARENT, TRACESTATE, WEBHOOK_ID];
+
 /// The place of an entry in its stream; the first half is the Redis server's clock in Unix milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct EntryId {
@@ -49,6 +53,9 @@ pub struct EntryId {
 }
 
 impl EntryId {
+    /// The greatest id: a stream that has given it out gives out no other.
+    pub const MAX: Self = Self { ms: u64::MAX, seq: u64::MAX };
+
     /// The smallest id after this one; `None` after the last.
     pub fn successor(self) -> Option<Self> {
         match self.seq.checked_add(1) {
@@ -110,10 +117,24 @@ impl Entry {
         self.fields.iter().map(|(name, value)| name.len() + value.len()).sum()
     }
 
+    /// A field that means something and stands there more than once, and how often.
+    fn repeated(&self) -> Option<(&'static str, usize)> {
+        // Most entries have one field.
+        if self.fields.len() < 2 {
+            return None;
+        }
+        let times = |name: &str| self.fields.iter().filter(|(key, _)| key == name.as_bytes()).count();
+        KNOWN_FIELDS.into_iter().map(|name| (name, times(name))).find(|(_, times)| *times > 1)
+    }
+
     /// The body, within its bound.
     fn body(&self) -> Result<&[u8], Undecodable> {
         if self.fields.is_empty() {
             return Err(Undecodable::new(DeadReason::Deleted, "the entry was deleted before it was processed"));
+        }
+        if let Some((name, times)) = self.repeated() {
+            let detail = format!("the entry has {times} fields named {name}: which one is meant cannot be told");
+            return Err(Undecodable::new(DeadReason::Undecodable, detail));
         }
         match self.field(BODY) {
             None => Err(Undecodable::new(DeadReason::NoBody, "the entry has no field named body")),
@@ -390,6 +411,19 @@ mod tests {
         assert_eq!(incoming.import_id, Some(12));
         assert_eq!(incoming.received_ms, 1_700_000_000_000);
         assert_eq!(String::from_utf8(encode_order(&incoming.order)).expect("text"), DOCUMENTED);
+    }
+
+    #[test]
+    fn a_field_that_stands_in_an_entry_twice_makes_it_undecodable_and_is_named() {
+        let body = (BODY, DOCUMENTED.as_bytes());
+        for name in KNOWN_FIELDS {
+            let extra: [(&str, &[u8]); 2] = [(name, b"1"), (name, b"1")];
+            let error = Incoming::decode(&entry(&[&[body][..], &extra].concat())).expect_err("refused");
+            assert_eq!(error.reason, DeadReason::Undecodable);
+            assert!(error.detail.contains(&format!("fields named {name}:")), "{}", error.detail);
+        }
+        let noted = entry(&[body, ("note", b"1"), ("note", b"2")]);
+        assert!(Incoming::decode(&noted).is_ok(), "what nobody reads may repeat");
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub struct Metrics {
     dead_letters: IntCounterVec,
     reemitted: IntCounterVec,
     relay_events: IntCounter,
+    setbacks: IntCounter,
 }
 
 impl Default for Metrics {
@@ -94,6 +95,10 @@ impl Default for Metrics {
                 "orderstream_reconciler_reemitted_total",
                 "Orders that got a new message, because Redis had lost theirs.",
             ),
+            setbacks: counter(
+                "orderstream_redis_setbacks_total",
+                "How often Redis was found to have gone back to an older state, or to have been emptied.",
+            ),
             relay_events: counter("orderstream_relay_events_total", "Events carried to the board."),
         }
     }
@@ -105,7 +110,7 @@ impl Metrics {
     /// # Errors
     /// When the registry has figures of these names.
     pub fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
-        let all: [Box<dyn Collector>; 12] = [
+        let all: [Box<dyn Collector>; 13] = [
             Box::new(self.messages.clone()),
             Box::new(self.batch_seconds.clone()),
             Box::new(self.batch_messages.clone()),
@@ -118,6 +123,7 @@ impl Metrics {
             Box::new(self.dead_letters.clone()),
             Box::new(self.reemitted.clone()),
             Box::new(self.relay_events.clone()),
+            Box::new(self.setbacks.clone()),
         ];
         all.into_iter().try_for_each(|each| registry.register(each))
     }
@@ -143,6 +149,11 @@ impl Metrics {
     pub fn ends(&self) -> Ends {
         let by = |outcome| -> Histogram { self.end_to_end.with_label_values(&[outcome]) };
         Ends { completed: by("completed"), failed: by("failed") }
+    }
+
+    /// How often Redis went back.
+    pub fn setbacks(&self) -> IntCounter {
+        self.setbacks.clone()
     }
 
     /// Events that the relay carried.

@@ -13,7 +13,7 @@ use crate::{
     failpoint,
     gateway::{ChargeAnswer, HTTP, ReturnAnswer},
     message::Callback,
-    store::{self, CallbacksOf, Insertion, WaitingCallback},
+    store::{self, CallbacksOf, GatewayKind, Insertion, KnownGateway, Teller, WaitingCallback},
 };
 
 /// Most callbacks that are applied together.
@@ -26,14 +26,15 @@ const UNMATCHED_AFTER_S: i64 = 3_600;
 type Outcomes = Vec<(i64, CallbackOutcome)>;
 
 impl Payments {
-    /// Stores what a provider told, each id once. Applied later: whoever told it is thanked for it now.
+    /// Stores what a provider told by message, each id once. Applied later: whoever told it is thanked for it now. Who may write
+    /// to the stream speaks for all gateways.
     ///
     /// # Errors
     /// When Postgres cannot be reached.
     pub async fn store_callbacks(&self, callbacks: &[Callback]) -> Result<Vec<Insertion>, store::Error> {
         // A transaction: of two that bring the same callback again one finds the time that the other has noted.
         let mut transaction = self.store.begin().await?;
-        let insertions = store::insert_callbacks(&mut transaction, callbacks, HTTP).await?;
+        let insertions = store::insert_callbacks(&mut transaction, callbacks, HTTP, &Teller::default()).await?;
         store::commit(transaction).await?;
         Ok(insertions)
     }
@@ -66,22 +67,32 @@ impl Payments {
         connection: &mut PgConnection,
         callbacks: &[WaitingCallback],
     ) -> Result<(Outcomes, Vec<Settleable>), store::Error> {
-        let codes: Vec<&str> = callbacks.iter().map(|callback| callback.reference.as_str()).collect();
+        let gateways = Providers::read(connection).await?;
+        let codes: Vec<&str> = callbacks.iter().map(|callback| gateways.ours(&callback.reference)).collect();
         let known = store::order_ids_by_code(connection, &codes).await?;
         let ids: Vec<i64> = known.values().map(|id| id.0).collect();
         let mut payments = store::lock_payments_of_orders(connection, &ids).await?;
         let (mut outcomes, mut news, mut told) = (Vec::new(), Vec::new(), Vec::new());
         for callback in callbacks {
-            let found = known.get(&callback.reference).and_then(|id| Some((*id, payments.get_mut(id)?)));
+            let found = known.get(gateways.ours(&callback.reference)).and_then(|id| Some((*id, payments.get_mut(id)?)));
             let Some((id, payment)) = found else {
                 outcomes.push((callback.id, unmatched(callback)));
                 continue;
             };
-            if payment.gateway != callback.gateway
-                || payment.amount != callback.amount
-                || self.limits.currency != callback.currency
-            {
-                error!(order = payment.code, amount = %callback.amount, currency = callback.currency, gateway = callback.gateway, "a callback names another amount, currency or gateway than the payment: not believed");
+            let gateway = gateways.named(&payment.gateway);
+            if !is_from(callback, gateway) {
+                error!(
+                    order = payment.code,
+                    reference = callback.reference,
+                    gateway = payment.gateway,
+                    "a callback was not signed with the secret of the gateway that took the payment: not believed"
+                );
+                outcomes.push((callback.id, CallbackOutcome::Mismatched));
+                continue;
+            }
+            let reference = gateway.map(|gateway| gateway.reference(&payment.code)).unwrap_or_default();
+            if payment.amount != callback.amount || !is_told_by(callback, gateway, &reference) {
+                error!(order = payment.code, amount = %callback.amount, currency = callback.currency, reference = callback.reference, gateway = payment.gateway, "a callback names another amount, currency or reference than the payment: not believed");
                 outcomes.push((callback.id, CallbackOutcome::Mismatched));
                 continue;
             }
@@ -129,23 +140,37 @@ impl Payments {
         connection: &mut PgConnection,
         callbacks: &[WaitingCallback],
     ) -> Result<Outcomes, store::Error> {
-        let keys: Vec<&str> = callbacks.iter().map(|callback| callback.reference.as_str()).collect();
+        let gateways = Providers::read(connection).await?;
+        let keys: Vec<&str> = callbacks.iter().map(|callback| gateways.ours(&callback.reference)).collect();
         let refunds = store::lock_refunds_with_orders(connection, &keys).await?;
         let (mut outcomes, mut told, mut answers) = (Vec::new(), Vec::new(), Vec::new());
         for callback in callbacks {
-            match refunds.get(&callback.reference) {
+            let key = gateways.ours(&callback.reference);
+            match refunds.get(key) {
                 None => outcomes.push((callback.id, unmatched(callback))),
+                Some(refund) if !is_from(callback, gateways.named(&refund.gateway)) => {
+                    error!(
+                        refund = key,
+                        reference = callback.reference,
+                        gateway = refund.gateway,
+                        "a callback was not signed with the secret of the gateway that gives the money back: not believed"
+                    );
+                    outcomes.push((callback.id, CallbackOutcome::Mismatched));
+                }
                 Some(refund)
-                    if refund.gateway != callback.gateway
-                        || refund.amount != callback.amount
-                        || self.limits.currency != callback.currency =>
+                    if refund.amount != callback.amount
+                        || !is_told_by(
+                            callback,
+                            gateways.named(&refund.gateway),
+                            &format!("{}{key}", refund.reference_prefix),
+                        ) =>
                 {
-                    error!(refund = callback.reference, amount = %callback.amount, currency = callback.currency, "a callback names another amount, currency or gateway than the refund: not believed");
+                    error!(refund = key, amount = %callback.amount, currency = callback.currency, reference = callback.reference, gateway = refund.gateway, "a callback names another amount, currency or reference than the refund: not believed");
                     outcomes.push((callback.id, CallbackOutcome::Mismatched));
                 }
                 Some(_) => {
                     told.push(callback.id);
-                    answers.push((callback.reference.as_str(), return_answer(callback)));
+                    answers.push((key, return_answer(callback)));
                 }
             }
         }
@@ -153,6 +178,45 @@ impl Payments {
         outcomes.extend(told.into_iter().zip(told_outcomes));
         Ok(outcomes)
     }
+}
+
+/// The providers of the installation: what they tell names orders and refunds as they know them.
+struct Providers {
+    known: Vec<KnownGateway>,
+    /// What references of this installation begin with, whoever took the payment.
+    mark: String,
+}
+
+impl Providers {
+    async fn read(connection: &mut PgConnection) -> Result<Self, store::Error> {
+        let mark = store::reference_mark(connection).await?;
+        Ok(Self { known: store::known_gateways(connection).await?, mark })
+    }
+
+    fn named(&self, name: &str) -> Option<&KnownGateway> {
+        self.known.iter().find(|gateway| gateway.name == name)
+    }
+
+    /// The code or key in a reference.
+    fn ours<'a>(&self, reference: &'a str) -> &'a str {
+        let prefixes = self.known.iter().map(|gateway| gateway.reference_prefix.as_str()).chain([self.mark.as_str()]);
+        let found = prefixes.filter(|prefix| !prefix.is_empty()).find_map(|prefix| reference.strip_prefix(prefix));
+        found.unwrap_or(reference)
+    }
+}
+
+/// Whether a callback comes from somebody who speaks for a gateway.
+fn is_from(callback: &WaitingCallback, gateway: Option<&KnownGateway>) -> bool {
+    gateway.is_some_and(|gateway| callback.teller.speaks_for(gateway))
+}
+
+/// Whether a callback says what the provider of a payment or refund would: its reference and its currency.
+fn is_told_by(callback: &WaitingCallback, gateway: Option<&KnownGateway>, reference: &str) -> bool {
+    gateway.is_some_and(|gateway| {
+        matches!(gateway.kind, GatewayKind::Http { .. })
+            && gateway.currency.as_ref() == Some(&callback.currency)
+            && callback.reference == reference
+    })
 }
 
 /// What becomes of a callback about something that is not there: it may be early.

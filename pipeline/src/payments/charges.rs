@@ -4,17 +4,17 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use sqlx::PgConnection;
 use tracing::{error, warn};
 
-use super::{AGAIN_S, ASK_MAX, Payments};
+use super::{AGAIN_S, ASK_MAX, Payments, gateways::Client};
 use crate::{
-    domain::{CallbackOutcome, OrderId, OrderStatus, PaymentStatus},
+    domain::{CallbackOutcome, Cents, OrderId, OrderStatus, PaymentStatus},
     failpoint,
-    gateway::{Charge, ChargeAnswer, Gateway},
+    gateway::{self, Charge, ChargeAnswer, Gateway},
     message::OrderRef,
     store::{self, DuePayment, LockedPayment, NewPayments, PaymentChange},
 };
 
 /// A provider that has never heard of a charge is asked again for so long after the payment has expired: the request may
-/// still be on its way.
+/// still be on its way. As long does a process without its key leave an overdue payment to others.
 const ABSENT_ASKED_FOR_S: i64 = 3_600;
 
 /// An order whose payment has its answer: settlement is next.
@@ -45,23 +45,63 @@ pub(super) enum News {
 
 impl Payments {
     /// Asks the first gateway for the money of reserved orders; which of them go on to settlement. The others wait for the
-    /// collector, or need nothing any more.
+    /// collector, or need nothing any more. Where nothing is to be paid nobody is asked.
     ///
     /// # Errors
-    /// When Postgres cannot be reached. Doing it again asks nobody twice.
+    /// When Postgres cannot be reached, and when another gateway takes new payments since: again, with that one. Doing it
+    /// again asks nobody twice.
     pub async fn charge(&self, charges: Vec<Charge>) -> Result<FxHashSet<OrderId>, store::Error> {
-        let gateway = self.gateways.first();
+        let (free, charges): (Vec<_>, Vec<_>) = charges.into_iter().partition(|charge| charge.amount == Cents::ZERO);
+        let mut settled = self.note_free(&free).await?;
+        settled.extend(self.ask_for_money(charges).await?);
+        Ok(settled)
+    }
+
+    /// Writes down that nothing was to be paid.
+    async fn note_free(&self, free: &[Charge]) -> Result<FxHashSet<OrderId>, store::Error> {
+        if !free.is_empty() {
+            let mut payments = NewPayments::default();
+            for charge in free {
+                payments.push(charge.order_id, charge.amount, PaymentStatus::Approved);
+            }
+            let mut connection = self.store.pool().acquire().await?;
+            store::insert_payments(&mut connection, gateway::NONE, &payments).await?;
+        }
+        Ok(free.iter().map(|charge| charge.order_id).collect())
+    }
+
+    async fn ask_for_money(&self, charges: Vec<Charge>) -> Result<FxHashSet<OrderId>, store::Error> {
         if charges.is_empty() {
             return Ok(FxHashSet::default());
         }
-        if gateway.is_pure() {
-            return self.charge_pure(gateway.as_ref(), charges).await;
+        if self.gateways.current().is_none() {
+            self.gateways.follow(&self.store).await?;
         }
+        let client = self.gateways.taking_new().ok_or(store::Error::NoGateway)?;
+        let charged = match client.gateway.is_pure() {
+            true => self.charge_pure(client.gateway.as_ref(), charges).await,
+            false => self.charge_provider(&client, charges).await,
+        };
+        if charged.as_ref().is_err_and(store::Error::is_other_gateway) {
+            self.gateways.follow(&self.store).await?;
+        }
+        charged
+    }
+
+    async fn charge_provider(
+        &self,
+        Client { record, gateway }: &Client,
+        charges: Vec<Charge>,
+    ) -> Result<FxHashSet<OrderId>, store::Error> {
         let ids: Vec<i64> = charges.iter().map(|charge| charge.order_id.0).collect();
         let begun = {
             let (check, expire) = (self.limits.answer_max.as_secs_f64(), self.limits.payment_timeout.as_secs_f64());
             let mut transaction = self.store.begin().await?;
             let begun = store::begin_payments(&mut transaction, gateway.name(), &ids, check, expire).await?;
+            // Changes wait from here on: it has this address and this key, or nothing begins.
+            if !store::known_gateways(&mut transaction).await?.contains(record) {
+                return Err(store::Error::GatewayChanged { name: record.name.clone() });
+            }
             store::commit(transaction).await?;
             FxHashSet::from_iter(begun)
         };
@@ -108,21 +148,17 @@ impl Payments {
             by_gateway.entry(payment.gateway.clone()).or_default().push(payment);
         }
         let mut settled = Vec::new();
-        for (name, payments) in by_gateway {
+        for (name, mut payments) in by_gateway {
+            let gateway = self.gateways.named(&self.store, &name).await?;
+            if let Err(why) = &gateway {
+                self.gateways.complain("payments", &name, payments.len(), why);
+                // Who cannot ask gives nothing up that another process may get an answer for.
+                payments.retain(|payment| !payment.is_overdue || payment.overdue_s > ABSENT_ASKED_FOR_S);
+            }
             let charges: Vec<Charge> = payments.iter().map(charge_of).collect();
-            let answers = match self.gateways.named(&name) {
-                Some(gateway) => self.find_or_charge(gateway.as_ref(), &payments, &charges).await,
-                None => {
-                    warn!(
-                        gateway = name,
-                        payments = payments.len(),
-                        "payments wait for a gateway that this process is not configured for"
-                    );
-                    vec![
-                        ChargeAnswer::Unknown(format!("no process is configured for the gateway {name}"));
-                        charges.len()
-                    ]
-                }
+            let answers = match gateway {
+                Ok(gateway) => self.find_or_charge(gateway.as_ref(), &payments, &charges).await,
+                Err(why) => vec![ChargeAnswer::Unknown(why); charges.len()],
             };
             failpoint::hit::<store::Error>("collector.asked")?;
             settled.extend(self.note_answers(&charges, answers).await?);
@@ -130,8 +166,9 @@ impl Payments {
         Ok((looked_at, settled))
     }
 
-    /// What became of charges. One that the provider does not have is asked for again, under the same key, while its
-    /// answer may still come in time.
+    /// What became of charges. One that never reached the provider is asked for again, under the same key, while its
+    /// answer may still come in time. One that it has given an id is never asked for again: who does not know it now is not
+    /// the one that was asked, or has forgotten, and another charge could be a second one.
     async fn find_or_charge(
         &self,
         gateway: &dyn Gateway,
@@ -139,7 +176,19 @@ impl Payments {
         charges: &[Charge],
     ) -> Vec<ChargeAnswer> {
         let mut answers = gateway.find_charges(charges).await;
+        for (payment, answer) in payments.iter().zip(&mut answers) {
+            if let (Some(id), ChargeAnswer::Absent) = (&payment.provider_id, &answer) {
+                error!(
+                    order = payment.code,
+                    gateway = payment.gateway,
+                    charge = id,
+                    "a provider does not know a charge that it promised to decide: nothing is charged again; ask it"
+                );
+                *answer = ChargeAnswer::Unknown(format!("it does not know the charge {id} that it promised to decide"));
+            }
+        }
         let again: Vec<usize> = (0..charges.len())
+            .filter(|_| gateway.charges_again())
             .filter(|&at| answers[at] == ChargeAnswer::Absent && payments[at].is_pending && !payments[at].is_overdue)
             .collect();
         let asked: Vec<Charge> = again.iter().map(|&at| charges[at].clone()).collect();
@@ -319,7 +368,6 @@ fn note_of(answer: &ChargeAnswer) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Cents;
 
     fn payment(order: OrderStatus, status: PaymentStatus, is_overdue: bool) -> LockedPayment {
         LockedPayment {

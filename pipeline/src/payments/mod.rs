@@ -10,15 +10,17 @@
 
 mod callbacks;
 mod charges;
+mod gateways;
 mod refunds;
 mod returns;
 
 pub use charges::{Settleable, return_late_money};
+pub use gateways::{Connected, Connector, GatewayError, Gateways};
 pub use refunds::Granting;
 
 use std::time::Duration;
 
-use crate::{gateway::Gateways, store::Store};
+use crate::store::Store;
 
 /// How long to wait for money.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +31,6 @@ pub struct PaymentLimits {
     pub answer_max: Duration,
     /// How long a refund waits for its order to reach its end.
     pub refund_wait: Duration,
-    /// The one currency of the installation: three letters.
-    pub currency: String,
 }
 
 impl Default for PaymentLimits {
@@ -39,7 +39,6 @@ impl Default for PaymentLimits {
             payment_timeout: Duration::from_secs(600),
             answer_max: Duration::from_secs(15),
             refund_wait: Duration::from_secs(900),
-            currency: "EUR".to_owned(),
         }
     }
 }

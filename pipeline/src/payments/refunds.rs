@@ -8,9 +8,10 @@ use super::{AGAIN_S, ASK_MAX, Payments, UNKNOWN_ORDER_WAIT_MAX};
 use crate::{
     domain::{CallbackOutcome, Cents, EventKind, OrderStatus, RefundRequest, RefundStatus, Refusal},
     failpoint,
-    gateway::ReturnAnswer,
+    gateway::{self, ReturnAnswer},
     store::{
-        self, KnownRefund, LockedRefund, NewEvent, NewRefund, RefundEnd, RefundTimes, RefundableOrder, WaitingRefund,
+        self, GatewayKind, KnownRefund, LockedRefund, NewEvent, NewRefund, RefundEnd, RefundTimes, RefundableOrder,
+        WaitingRefund,
     },
 };
 
@@ -20,7 +21,7 @@ const WAIT_CHECK_S: f64 = 0.5;
 /// What a request turns out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Granting {
-    /// The money goes back.
+    /// So much goes back; nothing where only pieces come back.
     Granted(Cents),
     /// It does not.
     Refused(Refusal),
@@ -90,6 +91,12 @@ impl Payments {
         // The orders first: whoever has the same key for the same order is through when we look at the keys.
         let orders = store::lock_refundable_orders(&mut transaction, &codes).await?;
         let known = store::refunds_by_key(&mut transaction, &keys).await?;
+        let simulators: FxHashSet<String> = store::known_gateways(&mut transaction)
+            .await?
+            .into_iter()
+            .filter(|gateway| matches!(gateway.kind, GatewayKind::Simulator { .. }))
+            .map(|gateway| gateway.name)
+            .collect();
         let granting = decide(asked, &orders, &known);
         let (mut rows, mut refused, mut pure, mut remote) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (Asked { request, import_id, .. }, granting) in asked.iter().zip(&granting) {
@@ -106,11 +113,13 @@ impl Payments {
             };
             match granting {
                 Granting::Granted(amount) => {
-                    let gateway = order.and_then(|order| order.gateway.clone());
-                    let is_pure = gateway
-                        .as_deref()
-                        .and_then(|name| self.gateways.named(name))
-                        .is_some_and(|gateway| gateway.is_pure());
+                    // Pieces that come back without money concern nobody outside.
+                    let gateway = match *amount == Cents::ZERO {
+                        true => Some(gateway::NONE.to_owned()),
+                        false => order.and_then(|order| order.gateway.clone()),
+                    };
+                    let is_pure =
+                        *amount == Cents::ZERO || gateway.as_ref().is_some_and(|name| simulators.contains(name));
                     rows.push(row(RefundStatus::Pending, Some(*amount), None, gateway));
                     if is_pure { &mut pure } else { &mut remote }.push(request.key.to_string());
                 }
@@ -161,8 +170,7 @@ impl Payments {
             store::end_refunds(connection, &ends).await?;
         }
         if !open.is_empty() {
-            let (keys, notes): (Vec<&str>, Vec<Option<&str>>) = open.into_iter().unzip();
-            store::postpone_refunds(connection, &keys, &notes, AGAIN_S).await?;
+            store::postpone_refunds(connection, &open, AGAIN_S).await?;
         }
         let (mut orders, mut amounts, mut restocked) = (Vec::new(), Vec::new(), Vec::new());
         let mut told = Vec::new();
@@ -213,7 +221,7 @@ fn decide(
     orders: &FxHashMap<String, RefundableOrder>,
     known: &FxHashMap<String, KnownRefund>,
 ) -> Vec<Granting> {
-    let mut granted: FxHashMap<&str, i64> = FxHashMap::default();
+    let mut granted: FxHashMap<&str, GrantedBefore> = FxHashMap::default();
     let mut seen: FxHashMap<&str, i64> = FxHashMap::default();
     asked
         .iter()
@@ -233,15 +241,28 @@ fn decide(
             let granted = granted.entry(request.order_code.as_str()).or_default();
             let granting = decide_one(request, *has_waited, order, *granted);
             if let Granting::Granted(amount) = granting {
-                *granted += amount.get();
+                granted.cents += amount.get();
+                granted.restock |= request.restock;
             }
             granting
         })
         .collect()
 }
 
-/// `granted` is what was granted of this order in the same batch.
-fn decide_one(request: &RefundRequest, has_waited: bool, order: Option<&RefundableOrder>, granted: i64) -> Granting {
+/// What was granted of an order in the same batch.
+#[derive(Debug, Clone, Copy, Default)]
+struct GrantedBefore {
+    cents: i64,
+    /// Whether its pieces come back.
+    restock: bool,
+}
+
+fn decide_one(
+    request: &RefundRequest,
+    has_waited: bool,
+    order: Option<&RefundableOrder>,
+    granted: GrantedBefore,
+) -> Granting {
     let wait_or = |refusal| if has_waited { Granting::Refused(refusal) } else { Granting::Waits };
     let Some(order) = order else { return wait_or(Refusal::UnknownOrder) };
     match order.status {
@@ -249,9 +270,10 @@ fn decide_one(request: &RefundRequest, has_waited: bool, order: Option<&Refundab
         OrderStatus::Failed => return Granting::Refused(Refusal::OrderFailed),
         OrderStatus::Completed => {}
     }
-    let left = order.paid.get() - order.granted.get() - granted;
+    let left = order.paid.get() - order.granted.get() - granted.cents;
     match request.amount.map_or(left, Cents::get) {
-        0 => Granting::Refused(Refusal::NothingLeft),
+        0 if !request.restock => Granting::Refused(Refusal::NothingLeft),
+        0 if order.restock_granted || granted.restock => Granting::Refused(Refusal::AlreadyRestocked),
         amount if amount > left => Granting::Refused(Refusal::ExceedsPaid),
         amount => Granting::Granted(Cents::new(amount)),
     }
@@ -261,8 +283,8 @@ fn decide_one(request: &RefundRequest, has_waited: bool, order: Option<&Refundab
 struct Judged<'a> {
     /// Refunds that have come to their end.
     ends: Vec<RefundEnd>,
-    /// Those that have not, with the provider's last word.
-    open: Vec<(&'a str, Option<&'a str>)>,
+    /// Those that have not, with the provider's last word, and its id for them if it has given one.
+    open: Vec<(&'a str, Option<&'a str>, Option<&'a str>)>,
     /// What became of each answer.
     outcomes: Vec<CallbackOutcome>,
 }
@@ -288,7 +310,11 @@ fn judge<'a>(answers: &'a [(&str, ReturnAnswer)], locked: &FxHashMap<String, Loc
                         ReturnAnswer::Absent => Some("the provider does not have it"),
                         _ => None,
                     };
-                    judged.open.push((key, note));
+                    let id = match answer {
+                        ReturnAnswer::Pending(id) if !id.is_empty() => Some(id.as_str()),
+                        _ => None,
+                    };
+                    judged.open.push((key, note, id));
                 }
                 judged.outcomes.push(CallbackOutcome::Repeated);
                 continue;
@@ -322,7 +348,7 @@ mod tests {
     use crate::domain::OrderId;
 
     fn request(key: &str, amount: Option<&str>) -> RefundRequest {
-        RefundRequest::new(key, "A", amount, None, true).expect("valid")
+        RefundRequest::new(key, "A", amount, None, false).expect("valid")
     }
 
     fn order(status: OrderStatus, paid: i64, granted: i64) -> FxHashMap<String, RefundableOrder> {
@@ -331,6 +357,7 @@ mod tests {
             status,
             paid: Cents::new(paid),
             granted: Cents::new(granted),
+            restock_granted: false,
             gateway: Some("http".to_owned()),
         };
         [("A".to_owned(), order)].into_iter().collect()
@@ -360,6 +387,33 @@ mod tests {
             decided(&sixty[..1], false, &order(OrderStatus::Completed, 100, 41)),
             [Granting::Refused(Refusal::ExceedsPaid)]
         );
+    }
+
+    #[test]
+    fn pieces_come_back_without_money_and_once() {
+        let restock = |key, amount| RefundRequest::new(key, "A", amount, None, true).expect("valid");
+        let nothing = Granting::Granted(Cents::ZERO);
+        let again = Granting::Refused(Refusal::AlreadyRestocked);
+        // All the money is back; nothing was paid.
+        for orders in [order(OrderStatus::Completed, 100, 100), order(OrderStatus::Completed, 0, 0)] {
+            let asked = [request("0", None), restock("1", None), restock("2", None), restock("3", Some("0"))];
+            let expected = [Granting::Refused(Refusal::NothingLeft), nothing, again, again];
+            assert_eq!(decided(&asked, false, &orders), expected);
+        }
+        // The money stays, as far as it has not gone back: before, with, and after the pieces.
+        let asked = [restock("1", Some("0.00")), restock("2", Some("0.60")), restock("3", None), restock("4", None)];
+        let granted = |cents| Granting::Granted(Cents::new(cents));
+        let mut orders = order(OrderStatus::Completed, 100, 0);
+        assert_eq!(decided(&asked, false, &orders), [nothing, granted(60), granted(40), again]);
+        assert_eq!(decided(&asked[1..], false, &orders), [granted(60), granted(40), again]);
+        // Those of another refund have come back, or will when its provider has answered.
+        orders.get_mut("A").expect("it is there").restock_granted = true;
+        assert_eq!(decided(&asked, false, &orders), [again, granted(60), granted(40), again]);
+        assert_eq!(
+            decided(&asked[..1], false, &order(OrderStatus::Failed, 0, 0)),
+            [Granting::Refused(Refusal::OrderFailed)]
+        );
+        assert_eq!(decided(&asked[..1], false, &order(OrderStatus::Paying, 0, 0)), [Granting::Waits]);
     }
 
     #[test]
@@ -406,6 +460,7 @@ mod tests {
             status: RefundStatus::Pending,
             amount: Cents::new(10),
             gateway: "http".to_owned(),
+            reference_prefix: String::new(),
             restock,
             automatic: false,
             order_restocked: false,

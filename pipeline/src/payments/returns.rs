@@ -1,7 +1,7 @@
 //! Asking gateways to give back what was granted.
 
 use rustc_hash::FxHashMap;
-use tracing::warn;
+use tracing::error;
 
 use super::{ASK_MAX, Payments};
 use crate::{
@@ -39,21 +39,30 @@ impl Payments {
     }
 
     async fn ask(&self, refunds: Vec<PendingRefund>, first: bool) -> Result<(), store::Error> {
-        let mut by_gateway: FxHashMap<String, Vec<Return>> = FxHashMap::default();
+        let mut by_gateway: FxHashMap<String, Vec<PendingRefund>> = FxHashMap::default();
         for refund in refunds {
-            let PendingRefund { key, order_code, charge_id, amount, gateway } = refund;
-            by_gateway.entry(gateway).or_default().push(Return {
-                key,
-                charge_reference: order_code,
-                charge_id,
-                amount,
-            });
+            by_gateway.entry(refund.gateway.clone()).or_default().push(refund);
         }
-        for (name, returns) in by_gateway {
-            let answers = match self.gateways.named(&name) {
-                Some(gateway) if first => gateway.give_back(&returns).await,
-                Some(gateway) => {
+        for (name, refunds) in by_gateway {
+            let returns: Vec<Return> = refunds.iter().map(return_of).collect();
+            let answers = match self.gateways.named(&self.store, &name).await? {
+                Ok(gateway) if first => gateway.give_back(&returns).await,
+                Ok(gateway) => {
                     let mut answers = gateway.find_returns(&returns).await;
+                    // As with charges: who does not know what he promised is not asked for the money again.
+                    for (refund, answer) in refunds.iter().zip(&mut answers) {
+                        if let (Some(id), ReturnAnswer::Absent) = (&refund.provider_id, &answer) {
+                            error!(
+                                key = refund.key,
+                                gateway = name,
+                                refund = id,
+                                "a provider does not know a refund that it promised to decide: nothing is given back again; ask it"
+                            );
+                            *answer = ReturnAnswer::Unknown(format!(
+                                "it does not know the refund {id} that it promised to decide"
+                            ));
+                        }
+                    }
                     let absent: Vec<usize> =
                         (0..answers.len()).filter(|&at| answers[at] == ReturnAnswer::Absent).collect();
                     let asked: Vec<Return> = absent.iter().map(|&at| returns[at].clone()).collect();
@@ -64,25 +73,26 @@ impl Payments {
                     }
                     answers
                 }
-                None => {
-                    warn!(
-                        gateway = name,
-                        refunds = returns.len(),
-                        "refunds wait for a gateway that this process is not configured for"
-                    );
-                    vec![
-                        ReturnAnswer::Unknown(format!("no process is configured for the gateway {name}"));
-                        returns.len()
-                    ]
+                Err(why) => {
+                    self.gateways.complain("refunds", &name, returns.len(), &why);
+                    vec![ReturnAnswer::Unknown(why); returns.len()]
                 }
             };
             failpoint::hit::<store::Error>("refund.asked")?;
-            let answers: Vec<(&str, ReturnAnswer)> =
-                returns.iter().map(|refund| refund.key.as_str()).zip(answers).collect();
+            let answers: Vec<(&str, ReturnAnswer)> = refunds.iter().map(|refund| &*refund.key).zip(answers).collect();
             let mut transaction = self.store.begin().await?;
             self.end(&mut transaction, &answers, Vec::new()).await?;
             store::commit(transaction).await?;
         }
         Ok(())
+    }
+}
+
+fn return_of(refund: &PendingRefund) -> Return {
+    Return {
+        reference: format!("{}{}", refund.reference_prefix, refund.key),
+        charge_reference: refund.order_code.clone(),
+        charge_id: refund.charge_id.clone(),
+        amount: refund.amount,
     }
 }

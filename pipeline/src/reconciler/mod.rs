@@ -13,21 +13,23 @@
 //! sweep wait longer, and where Redis was emptied there is nothing to wait for. If the evidence is wrong after all, an
 //! order has two messages, which is harmless: stages pass on what is done.
 
+mod setbacks;
 mod sweep;
 
+pub use setbacks::Setbacks;
 pub use sweep::{Found, Mode};
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::{
     metrics::Metrics,
-    retry::{Outage, POSTGRES, REDIS},
+    retry::{Failure, Outage, POSTGRES, REDIS},
     shutdown::Shutdown,
     store::{self, Store},
-    streams::{self, Connection, Redis},
+    streams::{self, KeptConnection, Redis},
     topology::StageName,
 };
 
@@ -38,8 +40,18 @@ const STANDBY_WAIT: Duration = Duration::from_secs(1);
 /// be done ever again at full pace.
 const REST_MAX: Duration = Duration::from_secs(300);
 
-/// How long an exchange may take. What takes longer is left behind with its connection.
+/// How long a question to Postgres may take: one reads all orders since the oldest that may be open. What takes longer is
+/// left behind with its connection. A Postgres that has vanished is noticed earlier, by the kernel.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// How long an exchange with Redis may take.
+const REDIS_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a session that rests is asked whether it still holds its lock.
+const HOLD_EVERY: Duration = Duration::from_secs(5);
+
+/// How long that may take.
+const HOLD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sweeps while it is the one active reconciler.
 #[derive(Debug)]
@@ -59,16 +71,18 @@ pub enum ReconcileError {
     /// Redis could not be asked.
     #[error("Redis: {0}")]
     Streams(#[from] streams::Error),
-    /// No answer came.
-    #[error("no answer within {} s", PATIENCE.as_secs())]
-    Silence,
+    /// Redis gave no answer.
+    #[error("Redis: no answer for {} s: the connection is given up", REDIS_PATIENCE.as_secs())]
+    RedisSilent,
 }
+
+impl Failure for ReconcileError {}
 
 impl ReconcileError {
     fn say(&self, outage: &mut Outage) {
         match self {
             Self::Store(error) => outage.goes_on(&POSTGRES, error),
-            Self::Silence => outage.goes_on(&POSTGRES, self),
+            Self::RedisSilent => outage.goes_on(&REDIS, self),
             Self::Streams(error) => outage.goes_on(&REDIS, error),
         }
     }
@@ -106,14 +120,18 @@ impl Reconciler {
     /// # Errors
     /// When Postgres or Redis cannot be reached.
     pub async fn once(&self, mode: Mode, shutdown: &Shutdown) -> Result<Option<Found>, ReconcileError> {
-        let (mut postgres, mut redis) = self.connect().await?;
+        let (mut postgres, mut redis) = (self.store.session().await?, KeptConnection::new(&self.redis));
         let mut from = DateTime::UNIX_EPOCH;
         self.sweep((&mut postgres, &mut redis), mode, &mut from, shutdown).await
     }
 
     async fn session(&self, shutdown: &Shutdown, outage: &mut Outage) -> Result<(), ReconcileError> {
-        let (mut postgres, mut redis) = self.connect().await?;
-        while !store::try_become_reconciler(&mut postgres).await? {
+        // Who cannot reach Redis does not ask for the lock.
+        let mut redis = KeptConnection::new(&self.redis);
+        redis.get().await?;
+        // The lock lasts as long as this session, and so must our belief in it.
+        let mut postgres = self.store.session().await?;
+        while !within(HOLD_PATIENCE, store::try_become_reconciler(&mut postgres)).await? {
             if !shutdown.sleep(STANDBY_WAIT).await {
                 return Ok(());
             }
@@ -125,13 +143,38 @@ impl Reconciler {
             let Some(found) = sweep.await? else { return Ok(()) };
             outage.is_over();
             rest = if found.is_nothing() { self.every } else { (rest * 2).min(REST_MAX).max(self.every) };
-            shutdown.sleep(rest).await;
+            hold(&mut postgres, rest, shutdown).await?;
         }
         Ok(())
     }
+}
 
-    /// Connections of one's own: the lock lasts as long as the one to Postgres, and so must our belief in it.
-    async fn connect(&self) -> Result<(PgConnection, Connection), ReconcileError> {
-        Ok((self.store.pool().acquire().await?.detach(), self.redis.connect().await?))
+/// Rests, and looks now and then whether the session is still there.
+async fn hold(postgres: &mut PgConnection, rest: Duration, shutdown: &Shutdown) -> Result<(), ReconcileError> {
+    let over = Instant::now() + rest;
+    loop {
+        let left = over.saturating_duration_since(Instant::now());
+        if !shutdown.sleep(left.min(HOLD_EVERY)).await || left <= HOLD_EVERY {
+            return Ok(());
+        }
+        within(HOLD_PATIENCE, store::now(postgres)).await?;
     }
+}
+
+async fn in_time<T>(asked: impl Future<Output = Result<T, store::Error>>) -> Result<T, ReconcileError> {
+    within(PATIENCE, asked).await
+}
+
+/// What Redis answers in time.
+async fn answered<T>(question: impl Future<Output = Result<T, streams::Error>>) -> Result<T, ReconcileError> {
+    Ok(tokio::time::timeout(REDIS_PATIENCE, question).await.map_err(|_| ReconcileError::RedisSilent)??)
+}
+
+/// What Postgres answers in time.
+async fn within<T>(
+    patience: Duration,
+    question: impl Future<Output = Result<T, store::Error>>,
+) -> Result<T, ReconcileError> {
+    let silence = |_| store::Error::NoAnswer { seconds: patience.as_secs() };
+    Ok(tokio::time::timeout(patience, question).await.map_err(silence)??)
 }

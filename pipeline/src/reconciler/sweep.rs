@@ -10,14 +10,14 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use tracing::warn;
 
-use super::{PATIENCE, ReconcileError, Reconciler};
+use super::{ReconcileError, Reconciler, answered, in_time};
 use crate::{
     domain::OrderId,
     failpoint,
     message::OrderRef,
     shutdown::Shutdown,
     store::{self, Reconciliation, StrandedOrder},
-    streams::{self, Connection, DeadLetter, Direction},
+    streams::{self, DeadLetter, Direction, KeptConnection},
     topology::StageName,
 };
 
@@ -85,12 +85,12 @@ impl Reconciler {
     /// it moves on as orders end. `None` when the signal came first.
     pub(super) async fn sweep(
         &self,
-        (postgres, redis): (&mut PgConnection, &mut Connection),
+        (postgres, redis): (&mut PgConnection, &mut KeptConnection),
         mode: Mode,
         from: &mut DateTime<Utc>,
         shutdown: &Shutdown,
     ) -> Result<Option<Found>, ReconcileError> {
-        let partitions = self.store.partitions().await?;
+        let partitions = in_time(self.store.partitions()).await?;
         let started_at = in_time(store::now(postgres)).await?;
         for stage in StageName::WAY {
             for partition in 0..partitions {
@@ -137,7 +137,7 @@ impl Reconciler {
     /// Which of the parked orders have no dead letter: Redis lost it, or it was dropped.
     async fn without_letter(
         &self,
-        redis: &mut Connection,
+        redis: &mut KeptConnection,
         partitions: u16,
         parked: Vec<OrderId>,
     ) -> Result<Vec<OrderId>, ReconcileError> {
@@ -146,9 +146,10 @@ impl Reconciler {
             if missing.is_empty() {
                 break;
             }
-            let mut walk = self.redis.walk_dead_letters(redis, partition, Direction::NewestFirst, None).await?;
+            let walk = self.redis.walk_dead_letters(redis.get().await?, partition, Direction::NewestFirst, None);
+            let mut walk = answered(walk).await?;
             while !missing.is_empty()
-                && let Some(letters) = walk.next_page(&self.redis, redis).await?
+                && let Some(letters) = answered(walk.next_page(&self.redis, redis.get().await?)).await?
             {
                 for order in letters.iter().filter_map(DeadLetter::order_ref) {
                     missing.remove(&order.order_id);
@@ -180,15 +181,17 @@ impl Reconciler {
     /// Waits until everything is acknowledged that is in the stage's stream now; `false` when the signal came first.
     async fn wait_for_acknowledgement(
         &self,
-        redis: &mut Connection,
+        redis: &mut KeptConnection,
         partition: u16,
         stage: StageName,
         shutdown: &Shutdown,
     ) -> Result<bool, ReconcileError> {
         // A stream that is not there has no messages.
-        let Some(newest) = self.redis.last_id(redis, partition, stage).await? else { return Ok(true) };
+        let Some(newest) = answered(self.redis.last_id(redis.get().await?, partition, stage)).await? else {
+            return Ok(true);
+        };
         while !shutdown.has_begun() {
-            if self.redis.is_past(redis, partition, stage, newest).await? {
+            if answered(self.redis.is_past(redis.get().await?, partition, stage, newest)).await? {
                 return Ok(true);
             }
             shutdown.sleep(POLL).await;
@@ -199,7 +202,7 @@ impl Reconciler {
     /// Gives each order a message for the stage whose turn it is, when there is room.
     async fn emit(
         &self,
-        redis: &mut Connection,
+        redis: &mut KeptConnection,
         orders: &[StrandedOrder],
         shutdown: &Shutdown,
     ) -> Result<(), ReconcileError> {
@@ -208,20 +211,16 @@ impl Reconciler {
             streams.entry((*partition, *stage)).or_default().push(order.clone());
         }
         for ((partition, stage), orders) in streams {
-            while self.redis.backlog(redis, partition, stage).await? > BACKLOG_MAX {
+            while answered(self.redis.backlog(redis.get().await?, partition, stage)).await? > BACKLOG_MAX {
                 if !shutdown.sleep(POLL).await {
                     return Ok(());
                 }
             }
             failpoint::hit::<streams::Error>("reconciler.before_emit")?;
-            self.redis.emit(redis, partition, stage, &orders).await?;
+            answered(self.redis.emit(redis.get().await?, partition, stage, &orders)).await?;
             self.metrics.reemitted(stage).inc_by(orders.len() as u64);
             failpoint::hit::<streams::Error>("reconciler.emitted")?;
         }
         Ok(())
     }
-}
-
-async fn in_time<T>(asked: impl Future<Output = Result<T, store::Error>>) -> Result<T, ReconcileError> {
-    Ok(tokio::time::timeout(PATIENCE, asked).await.map_err(|_| ReconcileError::Silence)??)
 }

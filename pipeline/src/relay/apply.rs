@@ -67,8 +67,8 @@ pub(super) fn mark(event: &BoardEvent) -> String {
 
 /// The layout of boards of this version. Another one, whatever its events, is built anew.
 ///
-/// 1 had no counts of failed orders by reason, and wrote no layout.
-const LAYOUT: &str = "2";
+/// 1 had no counts of failed orders by reason, and wrote no layout. 2 had no refunds by the day on which they were paid.
+const LAYOUT: &str = "3";
 
 /// What a board at this event says of its layout. The event is part of it: a relay of an earlier version, which knows
 /// of no layout, moves the cursor away from it.
@@ -102,6 +102,10 @@ impl Change {
             };
             if let Some(field) = count {
                 *kpis.entry((event.day, field)).or_default() += 1;
+            }
+            if event.kind == EventKind::Refunded {
+                // Money by the day on which it moved: the order may be of another one.
+                *kpis.entry((event.at.date_naive(), "paid_back_cents")).or_default() += event.amount_cents;
             }
             if let Some(reason) = failure(event) {
                 *kpis.entry((event.day, failed_field(reason))).or_default() += 1;

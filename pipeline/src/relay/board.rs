@@ -207,6 +207,7 @@ fn figures(values: &BTreeMap<String, i64>) -> DayFigures {
         failed_by: FailureReason::ALL.iter().map(failed).filter(|(_, orders)| *orders != 0).collect(),
         revenue_cents: value("revenue_cents"),
         refunded_cents: value("refunded_cents"),
+        paid_back_cents: value("paid_back_cents"),
     }
 }
 

@@ -19,10 +19,10 @@ use tracing::{error, warn};
 
 use crate::{
     metrics::Metrics,
-    retry::{EVENTS, Outage, POSTGRES, REDIS},
+    retry::{EVENTS, Failure, Outage, POSTGRES, REDIS},
     shutdown::Shutdown,
     store::{self, Reconciliation, Store},
-    streams::{self, Redis},
+    streams::{self, KeptConnection, Redis},
 };
 
 /// Most events in one step.
@@ -34,6 +34,13 @@ const REST: Duration = Duration::from_millis(100);
 
 /// How often a relay that is not the active one looks whether it may be.
 const STANDBY_WAIT: Duration = Duration::from_secs(1);
+
+/// How long an exchange with one of the servers may take. A relay that waits for longer cannot do its work, and another
+/// one may be able to: it gives the lock up and begins anew.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long it may take to clear a board, which is many exchanges.
+const CLEAR_PATIENCE: Duration = Duration::from_secs(300);
 
 /// Carries events while it is the one active relay.
 #[derive(Debug)]
@@ -49,15 +56,20 @@ enum RelayError {
     Store(#[from] store::Error),
     #[error("Redis: {0}")]
     Streams(#[from] streams::Error),
+    #[error("Redis: no answer for {} s: the connection is given up", .0.as_secs())]
+    RedisSilent(Duration),
     #[error("the events after {after} are not gap-free: {found} of {expected} are there, with their orders")]
     Gap { after: i64, found: usize, expected: i64 },
 }
+
+impl Failure for RelayError {}
 
 impl RelayError {
     fn say(&self, outage: &mut Outage) {
         match self {
             Self::Store(error) => outage.goes_on(&POSTGRES, error),
             Self::Streams(error) => outage.goes_on(&REDIS, error),
+            Self::RedisSilent(_) => outage.goes_on(&REDIS, self),
             Self::Gap { .. } => outage.goes_on(&EVENTS, self),
         }
     }
@@ -86,20 +98,24 @@ impl Relay {
     }
 
     async fn session(&self, shutdown: &Shutdown, outage: &mut Outage) -> Result<(), RelayError> {
-        // Taken out of the pool: the lock lasts as long as this connection, and so must our belief in it.
-        let mut postgres = self.store.pool().acquire().await?.detach();
-        let mut redis = self.redis.connect().await?;
-        while !store::try_become_relay(&mut postgres).await? {
+        // Who cannot reach Redis does not ask for the lock.
+        let mut kept = KeptConnection::new(&self.redis);
+        kept.get().await?;
+        // The lock lasts as long as this session, and so must our belief in it.
+        let mut postgres = self.store.session().await?;
+        while !asked(store::try_become_relay(&mut postgres)).await? {
             if !shutdown.sleep(STANDBY_WAIT).await {
                 return Ok(());
             }
         }
-        let mut cursor = self.start(&mut postgres, &mut redis).await?;
+        let (postgres, redis) = (&mut postgres, kept.get().await?);
+        let mut cursor = self.start(postgres, redis).await?;
         // Only now: a Redis that is loading its file accepts connections and nothing else.
         outage.is_over();
         while !shutdown.has_begun() {
-            match self.step(&mut postgres, &mut redis, cursor).await? {
+            match self.step(postgres, redis, cursor).await? {
                 Step::Carried(to) => {
+                    outage.has_written();
                     self.carried.inc_by((to - cursor).unsigned_abs());
                     let full = to - cursor == STEP_EVENTS_MAX;
                     cursor = to;
@@ -110,7 +126,7 @@ impl Relay {
                 Step::Idle => {
                     shutdown.sleep(REST).await;
                 }
-                Step::Moved => cursor = self.start(&mut postgres, &mut redis).await?,
+                Step::Moved => cursor = self.start(postgres, redis).await?,
             }
         }
         Ok(())
@@ -120,21 +136,21 @@ impl Relay {
     /// Postgres cannot be trusted and is built anew.
     async fn start(&self, postgres: &mut PgConnection, redis: &mut MultiplexedConnection) -> Result<i64, RelayError> {
         let board = Board::new(self.redis.keys().clone());
-        let last = store::last_event_seq(postgres).await?;
-        let found = match board.cursor(redis).await? {
+        let last = asked(store::last_event_seq(postgres)).await?;
+        let found = match answered(board.cursor(redis)).await? {
             Some(cursor) if cursor > last => format!("the board shows event {cursor}, but Postgres has only {last}"),
             Some(cursor) if !self.is_same_event(postgres, redis, cursor).await? => {
                 format!("the event {cursor} that the board shows is another one in Postgres")
             }
             // One that moved under another layout lacks figures that cannot be added any more.
-            Some(cursor) if board.layout(redis).await? != Some(apply::layout_at(cursor)) => {
+            Some(cursor) if answered(board.layout(redis)).await? != Some(apply::layout_at(cursor)) => {
                 warn!(cursor, "an earlier version wrote the board: building it anew");
-                board.clear(redis).await?;
+                cleared(board.clear(redis)).await?;
                 return Ok(0);
             }
             Some(cursor) => return Ok(cursor),
             None => {
-                if board.clear(redis).await? > 0 {
+                if cleared(board.clear(redis)).await? > 0 {
                     warn!("the board has no cursor: building it anew");
                 }
                 return Ok(0);
@@ -142,10 +158,11 @@ impl Relay {
         };
         error!(
             found,
-            "Postgres was restored to an older state: building the board anew; import the files, or add the orders, since then again"
+            "Postgres was restored to an older state: building the board anew. Before orders since then are added again, look who \
+             takes the money (orderstream provider) and compare the ledgers of all providers (docs/OPERATIONS.md, Postgres was restored)"
         );
-        store::note_reconciliation(postgres, &Reconciliation::postgres_restored(found)).await?;
-        board.clear(redis).await?;
+        asked(store::note_reconciliation(postgres, &Reconciliation::postgres_restored(found))).await?;
+        cleared(board.clear(redis)).await?;
         Ok(0)
     }
 
@@ -157,8 +174,8 @@ impl Relay {
     ) -> Result<bool, RelayError> {
         let board = Board::new(self.redis.keys().clone());
         // Boards of earlier versions have no mark.
-        let Some(shown) = board.cursor_event(redis).await?.filter(|_| cursor > 0) else { return Ok(true) };
-        let events = store::board_events_after(postgres, cursor - 1, 1).await?;
+        let Some(shown) = answered(board.cursor_event(redis)).await?.filter(|_| cursor > 0) else { return Ok(true) };
+        let events = asked(store::board_events_after(postgres, cursor - 1, 1)).await?;
         Ok(events.first().is_some_and(|event| apply::mark(event) == shown))
     }
 
@@ -169,21 +186,45 @@ impl Relay {
         redis: &mut MultiplexedConnection,
         cursor: i64,
     ) -> Result<Step, RelayError> {
-        let events = store::board_events_after(postgres, cursor, STEP_EVENTS_MAX).await?;
+        let events = asked(store::board_events_after(postgres, cursor, STEP_EVENTS_MAX)).await?;
         let Some(last) = events.last().map(|event| event.seq) else {
             // Redis may have been emptied under us; looking costs one read per idle round.
             let board = Board::new(self.redis.keys().clone());
-            let unmoved = board.cursor(redis).await?.unwrap_or(0) == cursor;
+            let unmoved = answered(board.cursor(redis)).await?.unwrap_or(0) == cursor;
             return Ok(if unmoved { Step::Idle } else { Step::Moved });
         };
         // A figure without one of its events could never be put right: better none.
         if i64::try_from(events.len()) != Ok(last - cursor) {
             return Err(RelayError::Gap { after: cursor, found: events.len(), expected: last - cursor });
         }
-        let pieces = store::pieces_sold_between(postgres, cursor, last).await?;
+        let pieces = asked(store::pieces_sold_in(postgres, &events)).await?;
         let change = apply::Change::new(self.redis.keys(), cursor, &events, &pieces);
-        Ok(if change.apply(redis).await? { Step::Carried(last) } else { Step::Moved })
+        Ok(if answered(change.apply(redis)).await? { Step::Carried(last) } else { Step::Moved })
     }
+}
+
+/// What Postgres answers in time.
+async fn asked<T>(question: impl Future<Output = Result<T, store::Error>>) -> Result<T, RelayError> {
+    match tokio::time::timeout(PATIENCE, question).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(store::Error::NoAnswer { seconds: PATIENCE.as_secs() }.into()),
+    }
+}
+
+/// What Redis answers in time.
+async fn answered<T>(question: impl Future<Output = Result<T, streams::Error>>) -> Result<T, RelayError> {
+    within(PATIENCE, question).await
+}
+
+async fn cleared<T>(question: impl Future<Output = Result<T, streams::Error>>) -> Result<T, RelayError> {
+    within(CLEAR_PATIENCE, question).await
+}
+
+async fn within<T>(
+    patience: Duration,
+    question: impl Future<Output = Result<T, streams::Error>>,
+) -> Result<T, RelayError> {
+    Ok(tokio::time::timeout(patience, question).await.map_err(|_| RelayError::RedisSilent(patience))??)
 }
 
 enum Step {

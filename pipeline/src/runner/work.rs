@@ -153,7 +153,7 @@ impl<S: Stage + 'static> Worker<S> {
         loop {
             let error = match self.in_time(consumer, batch.deliveries(), attempt()).await {
                 Ok(answer) => {
-                    outage.is_over();
+                    outage.has_written();
                     return Ok(Ok(answer));
                 }
                 Err(error) => error,

@@ -18,7 +18,7 @@ use crate::{
     retry::{Outage, REDIS},
     shutdown::Shutdown,
     stage::Stage,
-    streams::{Connection, Consumer, DEAD_LETTERS_MAX, Delivery, Error, Redis, Whose},
+    streams::{Consumer, DEAD_LETTERS_MAX, Delivery, Error, KeptConnection, Recovered, Redis, Whose},
 };
 
 /// How many entries are read before anything is known of their size.
@@ -26,6 +26,9 @@ const FIRST_READ: usize = 64;
 
 /// How often acknowledged entries are removed from the stream.
 const TRIM_EVERY: Duration = Duration::from_millis(500);
+
+/// How often books are looked at that do not balance and give nothing to be found.
+const BALANCE_EVERY: Duration = Duration::from_secs(2);
 
 /// How often dead letters above their bound are removed.
 const TRIM_DEAD_EVERY: Duration = Duration::from_secs(60);
@@ -79,7 +82,9 @@ impl<S: Stage + 'static> Worker<S> {
     /// may have delivered entries that nobody else will see.
     async fn session(&self, outage: &mut Outage, silenced: &mut bool) -> Result<(), Stop> {
         let mut consumer = Consumer::join(&self.redis, S::NAME, self.partition, &self.name).await?;
-        let mut inspector = self.redis.connect().await?;
+        let mut inspector = KeptConnection::new(&self.redis);
+        let mut books = Bookkeeping::default();
+        self.balance(&mut inspector, &mut books).await?;
         let mut unfinished = true;
         let mut paused = false;
         let mut claims = Claims::new(self.limits.claim_idle);
@@ -98,31 +103,33 @@ impl<S: Stage + 'static> Worker<S> {
                 self.take_over(&mut consumer, &mut claims).await?;
             }
             let deliveries = consumer.read_new(count, self.limits.block).await?;
-            outage.is_over();
+            // A read of a group writes who has what.
+            outage.has_written();
             if !deliveries.is_empty() {
                 count = self.next_count(&deliveries);
                 self.handle(&mut consumer, deliveries).await?;
             }
             if trimmed.elapsed() > TRIM_EVERY {
-                consumer.trim().await?;
+                self.trim(&mut consumer, &mut inspector, &mut books).await?;
                 trimmed = Instant::now();
             }
             if dead_trimmed.elapsed() > TRIM_DEAD_EVERY {
-                let dropped = self.redis.trim_dead(&mut inspector, self.partition, DEAD_LETTERS_MAX).await?;
+                let dropped = self.redis.trim_dead(inspector.get().await?, self.partition, DEAD_LETTERS_MAX).await?;
                 if dropped > 0 {
                     warn!(letters = dropped, kept = DEAD_LETTERS_MAX, "dropped the oldest dead letters");
                 }
                 dead_trimmed = Instant::now();
             }
         }
-        consumer.trim().await?;
+        self.trim(&mut consumer, &mut inspector, &mut books).await?;
         Ok(consumer.leave().await?)
     }
 
     /// Whether the stage may take work: nobody has paused it, and the next stage has room. Only the way forward counts:
     /// waiting for an earlier stage could wait in a circle.
-    async fn has_leave(&self, inspector: &mut Connection, paused: &mut bool) -> Result<bool, Error> {
+    async fn has_leave(&self, inspector: &mut KeptConnection, paused: &mut bool) -> Result<bool, Error> {
         let was_paused = *paused;
+        let inspector = inspector.get().await?;
         *paused = self.redis.is_paused(inspector, self.partition, S::NAME).await?;
         match (was_paused, *paused) {
             (false, true) => info!(stage = %S::NAME, partition = self.partition, "paused"),
@@ -201,6 +208,33 @@ impl<S: Stage + 'static> Worker<S> {
         worked
     }
 
+    /// Removes what is acknowledged, once it is sure that nothing else would go with it.
+    async fn trim(
+        &self,
+        consumer: &mut Consumer,
+        inspector: &mut KeptConnection,
+        books: &mut Bookkeeping,
+    ) -> Result<(), Stop> {
+        if consumer.trim(false).await?.is_none() && books.are_due() && self.balance(inspector, books).await? {
+            consumer.trim(true).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts the books right; whether it is certain that they are, with nothing to be given out again.
+    async fn balance(&self, inspector: &mut KeptConnection, books: &mut Bookkeeping) -> Result<bool, Stop> {
+        let found = self.redis.recover(inspector.get().await?, self.partition, S::NAME, &self.name).await?;
+        let Recovered { is_certain, redriven, gone } = found;
+        books.note(redriven + gone > 0);
+        if redriven > 0 {
+            error!(stage = %S::NAME, partition = self.partition, messages = redriven, "messages were delivered to nobody (their consumer was deleted, or the group was moved): they are given out again");
+        }
+        if gone > 0 {
+            error!(stage = %S::NAME, partition = self.partition, messages = gone, "messages were removed from the stream before they were processed: they are lost, and have to be added again");
+        }
+        Ok(is_certain && redriven == 0)
+    }
+
     /// How many entries to read next, so that a batch stays within its bytes.
     fn next_count(&self, deliveries: &[Delivery]) -> usize {
         let bytes: usize = deliveries.iter().map(|delivery| delivery.entry.bytes()).sum();
@@ -211,6 +245,23 @@ impl<S: Stage + 'static> Worker<S> {
     /// How many entries of unknown size to take.
     fn take_count(&self) -> usize {
         self.limits.batch_messages_max.min(self.limits.batch_bytes_max / crate::message::BODY_BYTES_MAX).max(1)
+    }
+}
+
+/// When to look at the books again that did not seem to balance.
+#[derive(Default)]
+struct Bookkeeping {
+    looked: Option<Instant>,
+}
+
+impl Bookkeeping {
+    fn are_due(&self) -> bool {
+        self.looked.is_none_or(|looked| looked.elapsed() > BALANCE_EVERY)
+    }
+
+    /// What was looked at in vain need not be looked at again at once: that takes counting.
+    fn note(&mut self, has_found: bool) {
+        self.looked = (!has_found).then(Instant::now);
     }
 }
 

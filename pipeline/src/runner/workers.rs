@@ -9,14 +9,13 @@ use tracing::error;
 use super::{Counters, limits::Limits, worker::Worker};
 use crate::{
     collector::Collector,
-    gateway::Gateways,
     metrics::Metrics,
-    payments::{PaymentLimits, Payments},
-    reconciler::Reconciler,
+    payments::{GatewayError, Gateways, PaymentLimits, Payments},
+    reconciler::{Reconciler, Setbacks},
     relay::Relay,
     shutdown::Shutdown,
     stage::{Callback, Payment, Refund, Reservation, Settlement, Stage},
-    store::{self, Store},
+    store::Store,
     streams::Redis,
     topology::StageName,
 };
@@ -51,10 +50,12 @@ pub struct PipelineConfig {
 const ASKING_WORKERS_MIN: u16 = 4;
 
 impl PipelineConfig {
-    /// How many workers a stage has in each partition.
+    /// How many workers a stage has in each partition, once `gateways` are loaded.
     pub fn workers_of(&self, stage: StageName) -> u16 {
         match stage {
-            StageName::Payment if !self.gateways.first().is_pure() => self.workers_per_stage.max(ASKING_WORKERS_MIN),
+            StageName::Payment if self.gateways.current().is_some_and(|gateway| !gateway.is_pure()) => {
+                self.workers_per_stage.max(ASKING_WORKERS_MIN)
+            }
             _ => self.workers_per_stage,
         }
     }
@@ -73,13 +74,17 @@ impl Workers {
     /// workers, one those of reports.
     ///
     /// # Errors
-    /// When Postgres cannot tell how many partitions there are.
+    /// When Postgres cannot tell how many partitions there are or who takes the money, or this process must not work with
+    /// whoever does.
     pub async fn start(
         config: &PipelineConfig,
         (store, reports): (&Store, &Store),
         redis: &Redis,
         shutdown: &Shutdown,
-    ) -> Result<Self, store::Error> {
+    ) -> Result<Self, GatewayError> {
+        if config.gateways.current().is_none() {
+            config.gateways.load(store).await?;
+        }
         let mut workers = Self {
             tasks: JoinSet::new(),
             counters: config
@@ -124,6 +129,11 @@ impl Workers {
         }
         if let Some(every) = config.reconcile_every {
             let reconciler = Arc::new(Reconciler::new(reports.clone(), redis.clone(), every, &config.metrics));
+            let setbacks = Arc::new(Setbacks::new(reports.clone(), redis.clone(), &config.metrics));
+            workers.keep("setbacks", move |shutdown| {
+                let setbacks = Arc::clone(&setbacks);
+                async move { setbacks.run(&shutdown).await }.boxed()
+            });
             workers.keep("reconciler", move |shutdown| {
                 let reconciler = Arc::clone(&reconciler);
                 async move { reconciler.run(&shutdown).await }.boxed()

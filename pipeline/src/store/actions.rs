@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 
 use super::Error;
 use crate::domain::{ActionOutcome, ActionVerb, ActionVia};
@@ -69,11 +69,11 @@ pub struct ActionFilter {
     pub before_id: Option<i64>,
 }
 
-/// Notes an action; its number.
+/// Notes an action, in a transaction or by itself; its number.
 ///
 /// # Errors
 /// As any statement.
-pub async fn insert_action(pool: &PgPool, action: &NewAction) -> Result<i64, Error> {
+pub async fn insert_action(executor: impl PgExecutor<'_>, action: &NewAction) -> Result<i64, Error> {
     Ok(sqlx::query_scalar!(
         "INSERT INTO actions (actor, via, verb, target, why, affected, outcome, detail)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb) RETURNING id",
@@ -86,7 +86,7 @@ pub async fn insert_action(pool: &PgPool, action: &NewAction) -> Result<i64, Err
         action.outcome.as_str(),
         action.detail.to_string()
     )
-    .fetch_one(pool)
+    .fetch_one(executor)
     .await?)
 }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use super::Error;
+use super::{Error, KnownGateway};
 use crate::{
     domain::{CallbackKind, CallbackOutcome, Cents},
     failpoint,
@@ -25,6 +25,23 @@ pub enum Insertion {
     IdReused,
 }
 
+/// For which gateways somebody speaks who tells something: for all of them, unless they have secrets of their own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Teller {
+    /// Only for these, by [`variable_part`](super::variable_part): he signed with a secret of theirs alone.
+    pub only_for: Option<Vec<String>>,
+    /// For none of these: they have secrets of their own, and he signed with none of those.
+    pub not_for: Vec<String>,
+}
+
+impl Teller {
+    /// Whether he speaks for this gateway.
+    pub fn speaks_for(&self, gateway: &KnownGateway) -> bool {
+        let name = gateway.variable_part();
+        self.only_for.as_ref().is_none_or(|only| only.contains(&name)) && !self.not_for.contains(&name)
+    }
+}
+
 /// The row that a callback finds.
 struct Row {
     id: i64,
@@ -33,7 +50,7 @@ struct Row {
 }
 
 /// Inserts the callbacks that are new, and notes the time of those that were signed again; what became of each. The
-/// same id may be there several times: the first one counts.
+/// same id may be there several times: the first one counts. All of them come from one `teller`.
 ///
 /// # Errors
 /// As any statement.
@@ -41,14 +58,17 @@ pub async fn insert_callbacks(
     connection: &mut PgConnection,
     callbacks: &[Callback],
     gateway: &str,
+    teller: &Teller,
 ) -> Result<Vec<Insertion>, Error> {
     let ids: Vec<String> = callbacks.iter().map(|callback| callback.event_id.clone()).collect();
     // In the order of their ids: two batches with the same ones wait for each other in one direction.
     let inserted = sqlx::query_scalar!(
         "INSERT INTO payment_callbacks
-                (event_id, sent_at, body_hash, kind, reference, provider_id, amount_cents, currency, gateway)
+                (event_id, sent_at, body_hash, kind, reference, provider_id, amount_cents, currency, gateway,
+                 told_for, not_told_for)
          SELECT DISTINCT ON (event_id)
-                event_id, sent_at, body_hash, kind, reference, provider_id, amount_cents, currency, $9
+                event_id, sent_at, body_hash, kind, reference, provider_id, amount_cents, currency, $9,
+                $10::text[], $11::text[]
          FROM unnest($1::text[], $2::timestamptz[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[],
                      $8::text[]) WITH ORDINALITY
               AS given (event_id, sent_at, body_hash, kind, reference, provider_id, amount_cents, currency, place)
@@ -64,6 +84,8 @@ pub async fn insert_callbacks(
         &callbacks.iter().map(|callback| callback.amount.get()).collect::<Vec<_>>(),
         &callbacks.iter().map(|callback| callback.currency.clone()).collect::<Vec<_>>(),
         gateway,
+        teller.only_for.as_deref(),
+        &teller.not_for,
     )
     .fetch_all(&mut *connection)
     .await?;
@@ -153,6 +175,8 @@ pub struct WaitingCallback {
     pub currency: String,
     /// Who told.
     pub gateway: String,
+    /// For which gateways he speaks.
+    pub teller: Teller,
     /// For how long it has waited, in seconds.
     pub age_s: i64,
 }
@@ -169,7 +193,7 @@ pub async fn lock_waiting_callbacks(
 ) -> Result<Vec<WaitingCallback>, Error> {
     let rows = sqlx::query!(
         r#"SELECT id, kind, reference, provider_id, amount_cents, currency, gateway,
-                  extract(epoch FROM now() - received_at)::bigint AS "age_s!"
+                  told_for, not_told_for, extract(epoch FROM now() - received_at)::bigint AS "age_s!"
            FROM payment_callbacks
            WHERE outcome = 'waiting' AND look_at <= now() AND starts_with(kind, $1)
            ORDER BY look_at, id LIMIT $2
@@ -191,6 +215,7 @@ pub async fn lock_waiting_callbacks(
                 amount: Cents::new(row.amount_cents),
                 currency: row.currency,
                 gateway: row.gateway,
+                teller: Teller { only_for: row.told_for, not_for: row.not_told_for },
                 age_s: row.age_s,
             })
         })

@@ -1,9 +1,9 @@
 //! Products and customers: loaded, never invented by an order.
 
 use rustc_hash::FxHashMap;
-use sqlx::PgPool;
+use sqlx::{Acquire, PgConnection, PgPool};
 
-use super::Error;
+use super::{Error, ErrorKind};
 
 /// A product of the catalogue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,10 @@ pub struct Product {
 /// # Errors
 /// Class 23 when the stock is less than what open orders hold, or an article number is taken.
 pub async fn upsert_products(pool: &PgPool, products: &[Product]) -> Result<(), Error> {
+    insert_products(&mut *pool.acquire().await?, products).await
+}
+
+async fn insert_products(connection: &mut PgConnection, products: &[Product]) -> Result<(), Error> {
     let ids: Vec<i64> = products.iter().map(|product| product.id).collect();
     let skus: Vec<&str> = products.iter().map(|product| product.sku.as_str()).collect();
     let names: Vec<&str> = products.iter().map(|product| product.name.as_str()).collect();
@@ -46,7 +50,7 @@ pub async fn upsert_products(pool: &PgPool, products: &[Product]) -> Result<(), 
         &prices,
         &stocks,
     )
-    .execute(pool)
+    .execute(connection)
     .await?;
     Ok(())
 }
@@ -67,6 +71,10 @@ pub struct Customer {
 /// # Errors
 /// As any statement.
 pub async fn upsert_customers(pool: &PgPool, customers: &[Customer]) -> Result<(), Error> {
+    insert_customers(&mut *pool.acquire().await?, customers).await
+}
+
+async fn insert_customers(connection: &mut PgConnection, customers: &[Customer]) -> Result<(), Error> {
     let ids: Vec<i64> = customers.iter().map(|customer| customer.id).collect();
     let names: Vec<&str> = customers.iter().map(|customer| customer.name.as_str()).collect();
     let emails: Vec<&str> = customers.iter().map(|customer| customer.email.as_str()).collect();
@@ -79,9 +87,107 @@ pub async fn upsert_customers(pool: &PgPool, customers: &[Customer]) -> Result<(
         &names as &[&str],
         &emails as &[&str],
     )
-    .execute(pool)
+    .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Rows of a catalogue in one statement.
+const LOAD_CHUNK: usize = 5_000;
+
+/// A row of a catalogue that Postgres refuses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedRow {
+    /// Its place among the rows that were given.
+    pub place: usize,
+    /// The rule that it breaks, where that has a name.
+    pub constraint: Option<String>,
+    /// What Postgres says.
+    pub message: String,
+}
+
+/// Inserts or updates products like [`upsert_products`], all of them or none. They are sorted by id, as everybody locks them.
+///
+/// # Errors
+/// As any statement; a row that is refused is no error.
+pub async fn load_products(pool: &PgPool, products: &[Product]) -> Result<Result<(), RefusedRow>, Error> {
+    load(pool, products, async |connection: &mut PgConnection, products: &[Product]| {
+        insert_products(connection, products).await
+    })
+    .await
+}
+
+/// Inserts or updates customers like [`upsert_customers`], all of them or none.
+///
+/// # Errors
+/// As any statement; a row that is refused is no error.
+pub async fn load_customers(pool: &PgPool, customers: &[Customer]) -> Result<Result<(), RefusedRow>, Error> {
+    load(pool, customers, async |connection: &mut PgConnection, customers: &[Customer]| {
+        insert_customers(connection, customers).await
+    })
+    .await
+}
+
+async fn load<T>(
+    pool: &PgPool,
+    rows: &[T],
+    insert: impl AsyncFn(&mut PgConnection, &[T]) -> Result<(), Error>,
+) -> Result<Result<(), RefusedRow>, Error> {
+    let mut transaction = pool.begin().await?;
+    for (number, chunk) in rows.chunks(LOAD_CHUNK).enumerate() {
+        if try_rows(&mut transaction, chunk, &insert).await?.is_none() {
+            continue;
+        }
+        if let Some((place, error)) = find_refused(&mut transaction, chunk, &insert).await? {
+            let refusal = error.as_refusal();
+            return Ok(Err(RefusedRow {
+                place: number * LOAD_CHUNK + place,
+                constraint: refusal.and_then(|refusal| refusal.constraint()).map(str::to_owned),
+                message: refusal.map_or_else(|| error.to_string(), |refusal| refusal.message().to_owned()),
+            }));
+        }
+    }
+    transaction.commit().await?;
+    Ok(Ok(()))
+}
+
+/// Takes rows in, or leaves everything as it was and says what is wrong with one of them.
+async fn try_rows<T>(
+    connection: &mut PgConnection,
+    rows: &[T],
+    insert: &impl AsyncFn(&mut PgConnection, &[T]) -> Result<(), Error>,
+) -> Result<Option<Error>, Error> {
+    let mut attempt = connection.begin().await?;
+    match insert(&mut attempt, rows).await {
+        Ok(()) => attempt.commit().await?,
+        Err(error) if error.kind() == ErrorKind::Values => {
+            attempt.rollback().await?;
+            return Ok(Some(error));
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(None)
+}
+
+/// Takes rows in by halves, up to the one that is refused; `None` if each of them can be taken after those before it.
+async fn find_refused<T>(
+    connection: &mut PgConnection,
+    rows: &[T],
+    insert: &impl AsyncFn(&mut PgConnection, &[T]) -> Result<(), Error>,
+) -> Result<Option<(usize, Error)>, Error> {
+    let (mut start, mut end) = (0, rows.len());
+    while start < rows.len() {
+        if start == end {
+            end = rows.len();
+        }
+        let middle = start + (end - start).div_ceil(2);
+        match try_rows(connection, &rows[start..middle], insert).await? {
+            None => start = middle,
+            Some(error) if middle - start == 1 => return Ok(Some((start, error))),
+            Some(_) => end = middle,
+        }
+    }
+    Ok(None)
 }
 
 /// The names of those of the customers that are in the catalogue.

@@ -6,17 +6,38 @@ use std::{
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use sqlx::{
-    ConnectOptions, PgPool, Postgres, Transaction,
+    ConnectOptions, Connection, PgConnection, PgPool, Postgres, Transaction,
     migrate::Migrator,
+    pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::Error;
+use super::{Error, socket};
 use crate::failpoint;
 
 /// The schema, step by step.
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
+
+/// Longest wait for a connection.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection that has rested for longer is asked whether it is still there before it is used: the server may end
+/// idle sessions, and a restart ends all. The question costs a round trip, which a busy worker is spared.
+const REST_MAX: Duration = Duration::from_millis(100);
+
+/// Longest wait for the answer to that question.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What every session asks of the server: to notice within seconds that our machine has vanished. Until then it would
+/// keep our locks, for two hours by its own defaults. Means nothing on a Unix socket.
+const SESSION: &[(&str, &str)] = &[
+    ("tcp_keepalives_idle", "5"),
+    ("tcp_keepalives_interval", "3"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "15s"),
+];
 
 /// A pool of connections to one database. Clones share it.
 #[derive(Debug, Clone)]
@@ -68,7 +89,12 @@ impl WorkerSettings {
                 ("lock_timeout", "10s"),
                 ("idle_in_transaction_session_timeout", "30s"),
             ],
-            Self::Report => &[("jit", "off"), ("idle_in_transaction_session_timeout", "10min")],
+            Self::Report => &[
+                ("jit", "off"),
+                ("idle_in_transaction_session_timeout", "10min"),
+                // A statement without a limit must not outlive the machine that asked for it.
+                ("client_connection_check_interval", "5s"),
+            ],
             Self::Page => &[
                 ("jit", "off"),
                 // Filters that are not given must cost nothing: the plan of one request is none for the next.
@@ -88,8 +114,9 @@ impl Store {
     /// When the URL cannot be read. Nothing is connected yet.
     pub fn new(url: &str, settings: WorkerSettings, connections: u32) -> Result<Self, Error> {
         // Slow statements are Postgres' own to report (log_min_duration_statement).
-        let options =
-            PgConnectOptions::from_str(url)?.options(settings.options().iter().copied()).disable_statement_logging();
+        let options = PgConnectOptions::from_str(url)?
+            .options(SESSION.iter().chain(settings.options()).copied())
+            .disable_statement_logging();
         let options = match options.get_application_name() {
             Some(_) => options,
             None => options.application_name("orderstream"),
@@ -100,6 +127,19 @@ impl Store {
     /// The pool itself, for statements of one's own. Not to be kept: see [`Store::renew`].
     pub fn pool(&self) -> PgPool {
         self.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How each connection is made.
+    pub(super) fn options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+
+    /// A connection out of the pool.
+    ///
+    /// # Errors
+    /// When none can be had within ten seconds.
+    pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, Error> {
+        Ok(self.pool().acquire().await?)
     }
 
     /// What the connections do. Asks nobody.
@@ -127,11 +167,65 @@ impl Store {
         Ok(transaction)
     }
 
+    /// Where the server is: its host and port, or its socket. Without user, password and database.
+    pub fn address(&self) -> String {
+        address(&self.options)
+    }
+
+    /// Opens a session of one's own, outside of the pool: for a lock that lasts as long as the session. The server does
+    /// not end it for being idle.
+    ///
+    /// # Errors
+    /// When the server cannot be reached within ten seconds, or refuses.
+    pub async fn session(&self) -> Result<PgConnection, Error> {
+        let options = self.options.clone().options([("idle_session_timeout", "0")]);
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await;
+        let session = connected.map_err(|_| Error::NoConnection { seconds: CONNECT_TIMEOUT.as_secs() })??;
+        watch_over(&options);
+        Ok(session)
+    }
+
+    /// Asks Postgres for what somebody remembers; `None` if it cannot be reached within `patience`, and only then. A pool
+    /// whose connections are all in use is no reason: then the question goes over a session of its own. A server that
+    /// answers has the last word, be it a refusal.
+    ///
+    /// # Errors
+    /// When Postgres is there and does not answer the question.
+    pub async fn ask_if_reachable<T>(
+        &self,
+        patience: Duration,
+        question: impl for<'a> Fn(&'a mut PgConnection) -> BoxFuture<'a, Result<T, Error>>,
+    ) -> Result<Option<T>, Error> {
+        let pool = self.pool();
+        let asked = async { question(&mut *pool.acquire().await?).await };
+        match tokio::time::timeout(patience, asked).await {
+            Ok(Ok(answer)) => return Ok(Some(answer)),
+            Ok(Err(error)) if !error.is_unreachable() => return Err(error),
+            Ok(Err(_)) | Err(_) => {}
+        }
+        let mut session = match tokio::time::timeout(patience, self.session()).await {
+            Ok(Ok(session)) => session,
+            Ok(Err(error)) if !error.is_unreachable() => return Err(error),
+            Ok(Err(_)) | Err(_) => return Ok(None),
+        };
+        match tokio::time::timeout(patience, question(&mut session)).await {
+            Ok(answer) => answer.map(Some),
+            Err(_) => Err(Error::NoAnswer { seconds: patience.as_secs() }),
+        }
+    }
+
     /// Brings the schema up to this version; harmless when it is.
     ///
     /// # Errors
-    /// When Postgres cannot be reached, or a migration fails.
+    /// When Postgres cannot be reached, the database cannot hold every text, or a migration fails.
     pub async fn migrate(&self) -> Result<(), Error> {
+        let (encoding, database): (String, String) =
+            sqlx::query_as("SELECT current_setting('server_encoding'), current_database()::text")
+                .fetch_one(&self.pool())
+                .await?;
+        if encoding != "UTF8" {
+            return Err(Error::Encoding { database, encoding });
+        }
         Ok(MIGRATIONS.run(&self.pool()).await?)
     }
 
@@ -162,12 +256,45 @@ impl Store {
 }
 
 fn open(options: &PgConnectOptions, connections: u32) -> PgPool {
+    let watched = options.clone();
     PgPoolOptions::new()
         .max_connections(connections)
-        .acquire_timeout(Duration::from_secs(10))
-        // A check before each use costs a round trip; a dead connection fails its first statement and is replaced.
+        .acquire_timeout(CONNECT_TIMEOUT)
+        .after_connect(move |_, _| {
+            watch_over(&watched);
+            Box::pin(async { Ok(()) })
+        })
+        // Asked by us, and only after a rest.
         .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move { Ok(meta.idle_for < REST_MAX || answers(connection).await) })
+        })
         .connect_lazy_with(options.clone())
+}
+
+/// Whether a connection is still there. One that is not is replaced, and nobody hears of it.
+async fn answers(connection: &mut PgConnection) -> bool {
+    matches!(tokio::time::timeout(PING_TIMEOUT, connection.ping()).await, Ok(Ok(())))
+}
+
+fn watch_over(options: &PgConnectOptions) {
+    if !is_local(options) {
+        socket::watch_over(options.get_port());
+    }
+}
+
+/// Whether the server is reached by a Unix socket.
+fn is_local(options: &PgConnectOptions) -> bool {
+    options.get_socket().is_some() || options.get_host().starts_with('/')
+}
+
+fn address(options: &PgConnectOptions) -> String {
+    let port = options.get_port();
+    match options.get_socket() {
+        Some(folder) => format!("{}/.s.PGSQL.{port}", folder.display()),
+        None if is_local(options) => format!("{}/.s.PGSQL.{port}", options.get_host()),
+        None => format!("{}:{port}", options.get_host()),
+    }
 }
 
 /// Commits. After an error nobody knows whether it happened: the same batch is processed again.

@@ -19,6 +19,8 @@ pub struct DuePayment {
     pub amount: Cents,
     /// Who was asked.
     pub gateway: String,
+    /// The provider's id for the charge, once it has given one.
+    pub provider_id: Option<String>,
     /// Whether the answer may still come in time.
     pub is_pending: bool,
     /// Whether it has taken too long.
@@ -39,13 +41,13 @@ pub async fn claim_due_payments(
 ) -> Result<Vec<DuePayment>, Error> {
     let rows = sqlx::query!(
         r#"WITH due AS MATERIALIZED (
-               SELECT order_id, attempt FROM payments WHERE check_at <= now()
-               ORDER BY check_at LIMIT $1 FOR UPDATE SKIP LOCKED
+               SELECT order_id, attempt FROM payments WHERE due_at <= now()
+               ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED
            )
-           UPDATE payments p SET check_at = now() + $2::float8 * interval '1 second', checks = p.checks + 1
+           UPDATE payments p SET due_at = now() + $2::float8 * interval '1 second', checks = p.checks + 1
            FROM due, orders o
            WHERE p.order_id = due.order_id AND p.attempt = due.attempt AND o.id = due.order_id
-           RETURNING p.order_id, o.code, p.amount_cents, p.gateway, p.status = 'pending' AS "is_pending!",
+           RETURNING p.order_id, o.code, p.amount_cents, p.gateway, p.provider_id, p.status = 'pending' AS "is_pending!",
                      coalesce(p.expires_at <= now(), false) AS "is_overdue!",
                      coalesce(extract(epoch FROM now() - p.expires_at), 0)::bigint AS "overdue_s!""#,
         limit,
@@ -61,6 +63,7 @@ pub async fn claim_due_payments(
             code: row.code,
             amount: Cents::new(row.amount_cents),
             gateway: row.gateway,
+            provider_id: row.provider_id,
             is_pending: row.is_pending,
             is_overdue: row.is_overdue,
             overdue_s: row.overdue_s,
@@ -91,10 +94,10 @@ pub async fn claim_waiting_refunds(
 ) -> Result<Vec<WaitingRefund>, Error> {
     let rows = sqlx::query!(
         r#"WITH due AS MATERIALIZED (
-               SELECT key FROM refunds WHERE check_at <= now() AND status = 'waiting'
-               ORDER BY check_at LIMIT $1 FOR UPDATE SKIP LOCKED
+               SELECT key FROM refunds WHERE due_at <= now() AND status = 'waiting'
+               ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED
            )
-           UPDATE refunds r SET check_at = now() + $2::float8 * interval '1 second', checks = r.checks + 1
+           UPDATE refunds r SET due_at = now() + $2::float8 * interval '1 second', checks = r.checks + 1
            FROM due WHERE r.key = due.key
            RETURNING r.key, r.order_code, r.asked_cents, r.reason, r.restock, r.import_id,
                      r.waits_until <= now() AS "is_overdue!""#,
@@ -107,9 +110,9 @@ pub async fn claim_waiting_refunds(
     rows.into_iter()
         .map(|row| {
             let request = RefundRequest {
-                key: RefundKey::new(row.key.clone())
+                key: RefundKey::known(row.key.clone())
                     .map_err(|_| Error::Unreadable { what: "a refund key", value: row.key })?,
-                order_code: OrderCode::new(row.order_code.clone())
+                order_code: OrderCode::known(row.order_code.clone())
                     .map_err(|_| Error::Unreadable { what: "an order code", value: row.order_code })?,
                 amount: row.asked_cents.map(Cents::new),
                 reason: row.reason,
@@ -123,12 +126,16 @@ pub async fn claim_waiting_refunds(
 /// A refund that is granted, and whose money is not back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingRefund {
-    /// Its key: the reference at the gateway.
+    /// Its key.
     pub key: String,
+    /// What stands before its key in its reference at the gateway.
+    pub reference_prefix: String,
     /// The order's code: the reference of the charge.
     pub order_code: String,
     /// The provider's id of the charge, if it is known.
     pub charge_id: Option<String>,
+    /// The provider's id of the refund, once it has given one.
+    pub provider_id: Option<String>,
     /// How much.
     pub amount: Cents,
     /// Who took the payment.
@@ -141,15 +148,18 @@ pub struct PendingRefund {
 /// As any statement.
 pub async fn pending_refunds(connection: &mut PgConnection, keys: &[&str]) -> Result<Vec<PendingRefund>, Error> {
     let refunds = sqlx::query!(
-        r#"SELECT r.key, r.order_code, p.provider_id, r.amount_cents AS "amount_cents!", r.gateway AS "gateway!"
+        r#"SELECT r.key, r.reference_prefix, r.order_code, p.provider_id AS charge_id, r.provider_id,
+                  r.amount_cents AS "amount_cents!", r.gateway AS "gateway!"
            FROM refunds r JOIN payments p ON p.order_id = r.order_id AND p.attempt = 1
            WHERE r.key = ANY ($1) AND r.status = 'pending'"#,
         keys as &[&str]
     )
     .map(|row| PendingRefund {
         key: row.key,
+        reference_prefix: row.reference_prefix,
         order_code: row.order_code,
-        charge_id: row.provider_id,
+        charge_id: row.charge_id,
+        provider_id: row.provider_id,
         amount: Cents::new(row.amount_cents),
         gateway: row.gateway,
     })
@@ -170,13 +180,14 @@ pub async fn claim_due_refunds(
 ) -> Result<Vec<PendingRefund>, Error> {
     let rows = sqlx::query!(
         r#"WITH due AS MATERIALIZED (
-               SELECT key FROM refunds WHERE check_at <= now() AND status = 'pending'
-               ORDER BY check_at LIMIT $1 FOR UPDATE SKIP LOCKED
+               SELECT key FROM refunds WHERE due_at <= now() AND status = 'pending'
+               ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED
            )
-           UPDATE refunds r SET check_at = now() + $2::float8 * interval '1 second', checks = r.checks + 1
+           UPDATE refunds r SET due_at = now() + $2::float8 * interval '1 second', checks = r.checks + 1
            FROM due, payments p
            WHERE r.key = due.key AND p.order_id = r.order_id AND p.attempt = 1
-           RETURNING r.key, r.order_code, p.provider_id, r.amount_cents AS "amount_cents!", r.gateway AS "gateway!""#,
+           RETURNING r.key, r.reference_prefix, r.order_code, p.provider_id AS charge_id, r.provider_id,
+                     r.amount_cents AS "amount_cents!", r.gateway AS "gateway!""#,
         limit,
         lease_s,
     )
@@ -187,8 +198,10 @@ pub async fn claim_due_refunds(
         .into_iter()
         .map(|row| PendingRefund {
             key: row.key,
+            reference_prefix: row.reference_prefix,
             order_code: row.order_code,
-            charge_id: row.provider_id,
+            charge_id: row.charge_id,
+            provider_id: row.provider_id,
             amount: Cents::new(row.amount_cents),
             gateway: row.gateway,
         })
@@ -202,8 +215,8 @@ pub async fn claim_due_refunds(
 /// As any statement.
 pub async fn is_money_owed(connection: &mut PgConnection) -> Result<bool, Error> {
     Ok(sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT FROM payments WHERE check_at IS NOT NULL AND status = 'pending')
-               OR EXISTS (SELECT FROM refunds WHERE check_at IS NOT NULL)
+        r#"SELECT EXISTS (SELECT FROM payments WHERE due_at IS NOT NULL AND status = 'pending')
+               OR EXISTS (SELECT FROM refunds WHERE due_at IS NOT NULL)
                OR EXISTS (SELECT FROM payment_callbacks WHERE outcome = 'waiting' AND look_at <= now()) AS "owed!""#
     )
     .fetch_one(connection)

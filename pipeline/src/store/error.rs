@@ -2,6 +2,9 @@
 
 use sqlx::migrate::MigrateError;
 
+/// What the function `demand_gateway` fails with.
+const OTHER_GATEWAY: &str = "OS001";
+
 /// What to do about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -18,8 +21,25 @@ pub enum ErrorKind {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// What Postgres, or the way to it, answered.
-    #[error(transparent)]
-    Sql(#[from] sqlx::Error),
+    #[error("{}", said(.0))]
+    Sql(sqlx::Error),
+    /// No connection could be had: nobody listens, nobody answers, or all connections of the pool are in use.
+    #[error("no connection within {seconds} s")]
+    NoConnection {
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// The database cannot hold every text.
+    #[error(
+        "the database {database} has the encoding {encoding}, and must have UTF8; create another one: \
+         CREATE DATABASE name ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0"
+    )]
+    Encoding {
+        /// Its name.
+        database: String,
+        /// What it has.
+        encoding: String,
+    },
     /// A migration failed.
     #[error(transparent)]
     Migrate(#[from] MigrateError),
@@ -31,6 +51,15 @@ pub enum Error {
     NoAnswer {
         /// How long was waited.
         seconds: u64,
+    },
+    /// No gateway has ever been set for this installation.
+    #[error("nobody takes new payments yet")]
+    NoGateway,
+    /// What is recorded of the gateway that takes new payments has changed since this process read it.
+    #[error("the gateway {name} has another address or other keys since")]
+    GatewayChanged {
+        /// What payments are stored under.
+        name: String,
     },
     /// The one row of `event_counter` is gone.
     #[error("the table event_counter has no row: insert the highest seq of events, or 0")]
@@ -56,6 +85,26 @@ pub enum Error {
     UnknownWord(#[from] crate::domain::UnknownWord),
 }
 
+/// What Postgres said, without the line of its own source; else what happened on the way to it.
+fn said(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => match error.code() {
+            Some(code) => format!("{} (SQLSTATE {code})", error.message()),
+            None => error.message().to_owned(),
+        },
+        error => error.to_string(),
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::PoolTimedOut => Self::NoConnection { seconds: super::connection::CONNECT_TIMEOUT.as_secs() },
+            error => Self::Sql(error),
+        }
+    }
+}
+
 /// As if the way to Postgres had failed.
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
@@ -67,16 +116,19 @@ impl Error {
     /// What to do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Raced => ErrorKind::Contention,
+            Self::Raced | Self::GatewayChanged { .. } => ErrorKind::Contention,
             Self::Sql(sqlx::Error::Database(error)) => match error.code().as_deref() {
-                Some("40001" | "40P01" | "55P03") => ErrorKind::Contention,
+                Some("40001" | "40P01" | "55P03" | OTHER_GATEWAY) => ErrorKind::Contention,
                 Some(code) if code.starts_with("22") || code.starts_with("23") => ErrorKind::Values,
                 _ => ErrorKind::Unavailable,
             },
             // Values that cannot even be encoded.
             Self::Sql(sqlx::Error::Encode(_)) => ErrorKind::Values,
             Self::Sql(_)
+            | Self::NoGateway
+            | Self::NoConnection { .. }
             | Self::NoAnswer { .. }
+            | Self::Encoding { .. }
             | Self::Migrate(_)
             | Self::CounterMissing
             | Self::Setting { .. }
@@ -85,10 +137,19 @@ impl Error {
         }
     }
 
+    /// What Postgres says of a statement that it refused.
+    pub(super) fn as_refusal(&self) -> Option<&dyn sqlx::error::DatabaseError> {
+        match self {
+            Self::Sql(sqlx::Error::Database(error)) => Some(&**error),
+            _ => None,
+        }
+    }
+
     /// Whether no connection could be had.
     pub fn is_unreachable(&self) -> bool {
         let error = match self {
             Self::Sql(error) | Self::Migrate(MigrateError::Execute(error)) => error,
+            Self::NoConnection { .. } | Self::NoAnswer { .. } => return true,
             _ => return false,
         };
         match error {
@@ -109,6 +170,7 @@ impl Error {
                 !matches!(error.kind(), PermissionDenied | InvalidData | InvalidInput | Unsupported)
             }
             Self::Sql(sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed) => true,
+            Self::NoConnection { .. } | Self::NoAnswer { .. } => true,
             // Connection lost (08), resources exhausted (53), cancelled or shutting down (57), input and output (58),
             // transaction rolled back (40), a lock not had in time, a standby that still refuses writes.
             Self::Sql(sqlx::Error::Database(error)) => error.code().is_some_and(|code| {
@@ -118,6 +180,19 @@ impl Error {
             Self::Raced => true,
             _ => false,
         }
+    }
+
+    /// Whether new payments are taken by another gateway than the statement named, or by one that has changed.
+    pub fn is_other_gateway(&self) -> bool {
+        matches!(self, Self::GatewayChanged { .. })
+            || matches!(self, Self::Sql(sqlx::Error::Database(error)) if error.code().as_deref() == Some(OTHER_GATEWAY))
+    }
+
+    /// Whether the server lets nobody in who comes like this: a wrong password, no such user or database, no such host
+    /// in `pg_hba.conf`.
+    pub fn is_turned_away(&self) -> bool {
+        let Self::Sql(sqlx::Error::Database(error)) = self else { return false };
+        error.code().is_some_and(|code| code.starts_with("28") || code == "3D000")
     }
 
     /// Whether the schema is missing: `orderstream migrate` has not been run.

@@ -75,6 +75,21 @@ pub async fn last_event_seq(connection: &mut PgConnection) -> Result<i64, Error>
     Ok(sqlx::query_scalar!("SELECT last_seq FROM event_counter").fetch_one(connection).await?)
 }
 
+/// How long ago the first event after `seq` happened, in seconds; `None` if there is none.
+///
+/// # Errors
+/// As any statement.
+pub async fn event_age_after(connection: &mut PgConnection, seq: i64) -> Result<Option<f64>, Error> {
+    let age = sqlx::query_scalar!(
+        r#"SELECT greatest(extract(epoch FROM clock_timestamp() - at), 0)::float8 AS "age!"
+           FROM events WHERE seq > $1 ORDER BY seq LIMIT 1"#,
+        seq
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(age)
+}
+
 /// Tries to take the lock of the one relay; it is kept until this connection ends.
 ///
 /// # Errors
@@ -90,6 +105,8 @@ pub struct BoardEvent {
     pub seq: i64,
     /// What happened.
     pub kind: EventKind,
+    /// To which order; `None` where no such order is known.
+    pub order_id: Option<OrderId>,
     /// Minor units.
     pub amount_cents: i64,
     /// When.
@@ -114,7 +131,7 @@ pub struct BoardEvent {
 /// As any statement.
 pub async fn board_events_after(connection: &mut PgConnection, seq: i64, limit: i64) -> Result<Vec<BoardEvent>, Error> {
     let rows = sqlx::query!(
-        r#"SELECT e.seq, e.kind, e.amount_cents, e.at, o.customer_id AS "customer_id?",
+        r#"SELECT e.seq, e.kind, e.order_id, e.amount_cents, e.at, o.customer_id AS "customer_id?",
                   coalesce(o.code, r.order_code) AS "order_code!",
                   CASE WHEN e.refund_key IS NULL THEN o.failure_reason ELSE r.refusal END AS reason,
                   e.refund_key, coalesce(r.restocked, false) AS "restocked!",
@@ -133,6 +150,7 @@ pub async fn board_events_after(connection: &mut PgConnection, seq: i64, limit: 
             Ok(BoardEvent {
                 seq: row.seq,
                 kind: row.kind.parse()?,
+                order_id: row.order_id.map(OrderId),
                 amount_cents: row.amount_cents,
                 at: row.at,
                 customer_id: row.customer_id,
@@ -157,32 +175,36 @@ pub struct PiecesSold {
     pub pieces: i64,
 }
 
-/// What the orders whose events lie after `after` and up to `up_to` sold, less what refunds brought back, by day and
-/// product.
+/// What these events sold, less what they brought back, by day and product.
 ///
 /// # Errors
 /// As any statement.
-pub async fn pieces_sold_between(
-    connection: &mut PgConnection,
-    after: i64,
-    up_to: i64,
-) -> Result<Vec<PiecesSold>, Error> {
+pub async fn pieces_sold_in(connection: &mut PgConnection, events: &[BoardEvent]) -> Result<Vec<PiecesSold>, Error> {
+    let (mut orders, mut days, mut signs) = (Vec::new(), Vec::new(), Vec::new());
+    for event in events {
+        let (order, sign) = match (event.kind, event.order_id) {
+            (EventKind::Completed, Some(order)) => (order, 1),
+            (EventKind::Refunded, Some(order)) if event.restocked => (order, -1),
+            _ => continue,
+        };
+        orders.push(order.0);
+        days.push(event.day);
+        signs.push(sign);
+    }
+    // The days are known: to join with the orders for them would cost more than to find the lines.
     let pieces = sqlx::query_as!(
         PiecesSold,
-        r#"SELECT (o.created_at AT TIME ZONE 'UTC')::date AS "day!", l.product_id,
-                  sum(CASE e.kind WHEN 'completed' THEN l.quantity ELSE -l.quantity END)::bigint AS "pieces!"
-           FROM events e
-           JOIN orders o ON o.id = e.order_id
+        r#"SELECT e.day AS "day!", l.product_id, sum(e.sign * l.quantity) AS "pieces!"
+           FROM unnest($1::bigint[], $2::date[], $3::integer[]) AS e (order_id, day, sign)
            JOIN order_lines l ON l.order_id = e.order_id
-           LEFT JOIN refunds r ON r.key = e.refund_key
-           WHERE e.seq > $1 AND e.seq <= $2 AND (e.kind = 'completed' OR (e.kind = 'refunded' AND r.restocked))
-           GROUP BY 1, 2"#,
-        after,
-        up_to
+           GROUP BY e.day, l.product_id"#,
+        &orders,
+        &days,
+        &signs
     )
     .fetch_all(connection)
     .await?;
-    failpoint::hit::<Error>("pieces_sold_between")?;
+    failpoint::hit::<Error>("pieces_sold_in")?;
     Ok(pieces)
 }
 
@@ -191,7 +213,21 @@ pub async fn pieces_sold_between(
 /// # Errors
 /// As any statement.
 pub async fn pieces_sold(connection: &mut PgConnection, up_to: i64) -> Result<Vec<PiecesSold>, Error> {
-    pieces_sold_between(connection, 0, up_to).await
+    let pieces = sqlx::query_as!(
+        PiecesSold,
+        r#"SELECT (o.created_at AT TIME ZONE 'UTC')::date AS "day!", l.product_id,
+                  sum(CASE e.kind WHEN 'completed' THEN l.quantity ELSE -l.quantity END)::bigint AS "pieces!"
+           FROM events e
+           JOIN orders o ON o.id = e.order_id
+           JOIN order_lines l ON l.order_id = e.order_id
+           LEFT JOIN refunds r ON r.key = e.refund_key
+           WHERE e.seq <= $1 AND (e.kind = 'completed' OR (e.kind = 'refunded' AND r.restocked))
+           GROUP BY 1, 2"#,
+        up_to
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(pieces)
 }
 
 /// The figures of one UTC day.
@@ -205,8 +241,10 @@ pub struct DayFigures {
     pub failed_by: BTreeMap<FailureReason, i64>,
     /// Totals of the completed ones, in minor units.
     pub revenue_cents: i64,
-    /// Given back of those, in minor units.
+    /// Given back of those, on whatever day, in minor units.
     pub refunded_cents: i64,
+    /// Given back on this day, of orders of whatever day, in minor units.
+    pub paid_back_cents: i64,
 }
 
 impl DayFigures {
@@ -219,6 +257,7 @@ impl DayFigures {
         }
         self.revenue_cents += other.revenue_cents;
         self.refunded_cents += other.refunded_cents;
+        self.paid_back_cents += other.paid_back_cents;
     }
 }
 
@@ -238,9 +277,19 @@ pub async fn day_figures(connection: &mut PgConnection, up_to: i64) -> Result<Ve
            GROUP BY 1, 2"#,
         up_to
     )
+    .fetch_all(&mut *connection)
+    .await?;
+    let paid_back = sqlx::query!(
+        r#"SELECT (at AT TIME ZONE 'UTC')::date AS "day!", sum(amount_cents)::bigint AS "cents!"
+           FROM events WHERE seq <= $1 AND kind = 'refunded' GROUP BY 1"#,
+        up_to
+    )
     .fetch_all(connection)
     .await?;
     let mut days: BTreeMap<NaiveDate, DayFigures> = BTreeMap::new();
+    for row in paid_back {
+        days.entry(row.day).or_default().paid_back_cents = row.cents;
+    }
     for row in rows {
         let reason: Option<FailureReason> = row.failure_reason.map(|word| word.parse()).transpose()?;
         days.entry(row.day).or_default().add(&DayFigures {
@@ -249,6 +298,7 @@ pub async fn day_figures(connection: &mut PgConnection, up_to: i64) -> Result<Ve
             failed_by: reason.filter(|_| row.failed > 0).map(|reason| (reason, row.failed)).into_iter().collect(),
             revenue_cents: row.revenue_cents,
             refunded_cents: row.refunded_cents,
+            paid_back_cents: 0,
         });
     }
     Ok(days.into_iter().collect())

@@ -27,6 +27,8 @@ pub struct KeptAnswer {
     pub headers: String,
     /// The body.
     pub body: Vec<u8>,
+    /// The import that it began. Once that has failed or was interrupted, the answer is not given again.
+    pub import_id: Option<i64>,
 }
 
 /// What is known of a key.
@@ -42,7 +44,8 @@ pub enum Claim {
     Reused,
 }
 
-/// Claims a key that is new, a day old, or was left behind by somebody who crashed; else tells what is known of it.
+/// Claims a key that is new, a day old, was left behind by somebody who crashed, or began an import that came to
+/// nothing; else tells what is known of it.
 ///
 /// # Errors
 /// As any statement.
@@ -52,9 +55,11 @@ pub async fn claim_request_key(pool: &PgPool, key: &RequestKey) -> Result<Claim,
          VALUES ($1, $2, $3, $4, now() + interval '2 minutes')
          ON CONFLICT (token_id, route, key) DO UPDATE
          SET request_hash = excluded.request_hash, created_at = now(), claimed_until = excluded.claimed_until,
-             status = NULL, headers = NULL, body = NULL
+             status = NULL, headers = NULL, body = NULL, import_id = NULL
          WHERE known.created_at < now() - interval '1 day'
             OR (known.status IS NULL AND known.claimed_until < now() AND known.request_hash = excluded.request_hash)
+            OR (known.request_hash = excluded.request_hash AND EXISTS (
+                    SELECT FROM imports WHERE id = known.import_id AND status IN ('interrupted', 'failed')))
          RETURNING claimed_until",
         key.token_id,
         key.route,
@@ -67,7 +72,7 @@ pub async fn claim_request_key(pool: &PgPool, key: &RequestKey) -> Result<Claim,
         return Ok(Claim::Ours(until));
     }
     let known = sqlx::query!(
-        "SELECT request_hash, status, headers, body FROM idempotency_keys
+        "SELECT request_hash, status, headers, body, import_id FROM idempotency_keys
          WHERE token_id = $1 AND route = $2 AND key = $3",
         key.token_id,
         key.route,
@@ -78,12 +83,36 @@ pub async fn claim_request_key(pool: &PgPool, key: &RequestKey) -> Result<Claim,
     Ok(match known {
         Some(known) if known.request_hash != key.hash => Claim::Reused,
         Some(known) => match (known.status, known.headers, known.body) {
-            (Some(status), Some(headers), Some(body)) => Claim::Answered(KeptAnswer { status, headers, body }),
+            (Some(status), Some(headers), Some(body)) => {
+                Claim::Answered(KeptAnswer { status, headers, body, import_id: known.import_id })
+            }
             _ => Claim::InProgress,
         },
         // Given up at this moment: whoever asks again finds it free.
         None => Claim::InProgress,
     })
+}
+
+/// When a request with this key was first made, within the last day.
+///
+/// # Errors
+/// As any statement.
+pub async fn request_key_made_at(
+    pool: &PgPool,
+    token_id: i64,
+    route: &str,
+    key: &str,
+) -> Result<Option<DateTime<Utc>>, Error> {
+    let made_at = sqlx::query_scalar!(
+        "SELECT created_at FROM idempotency_keys
+         WHERE token_id = $1 AND route = $2 AND key = $3 AND created_at >= now() - interval '1 day'",
+        token_id,
+        route,
+        key
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(made_at)
 }
 
 /// Keeps the answer under a key that is still ours by this claim.
@@ -97,7 +126,7 @@ pub async fn keep_answer(
     answer: &KeptAnswer,
 ) -> Result<(), Error> {
     sqlx::query!(
-        "UPDATE idempotency_keys SET status = $5, headers = $6, body = $7
+        "UPDATE idempotency_keys SET status = $5, headers = $6, body = $7, import_id = $8
          WHERE token_id = $1 AND route = $2 AND key = $3 AND claimed_until = $4 AND status IS NULL",
         key.token_id,
         key.route,
@@ -105,7 +134,8 @@ pub async fn keep_answer(
         claimed_until,
         answer.status,
         answer.headers,
-        answer.body
+        answer.body,
+        answer.import_id
     )
     .execute(pool)
     .await?;

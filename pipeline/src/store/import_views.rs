@@ -41,6 +41,10 @@ pub struct ImportView {
     pub started_at: DateTime<Utc>,
     /// When it ended.
     pub finished_at: Option<DateTime<Utc>>,
+    /// Whether it is interrupted because its process vanished, or ended and left an upload behind.
+    pub abandoned: bool,
+    /// Whether it is an upload, which is kept until it is imported: a process that has it goes on.
+    pub uploaded: bool,
 }
 
 /// A page of imports, newest first: those with a number below `before`, or those with exactly this one.
@@ -54,11 +58,12 @@ pub async fn list_imports(
     limit: i64,
 ) -> Result<Vec<ImportView>, Error> {
     let rows = sqlx::query!(
-        "SELECT id, kind, file_name, sha256, status, rows, rejected, rejected_orders, orders, duplicates, conflicts,
-                position, length, noted_at, started_at, finished_at
-         FROM imports
-         WHERE ($1::bigint IS NULL OR id = $1) AND id < coalesce($2, 9223372036854775807)
-         ORDER BY id DESC LIMIT $3",
+        r#"SELECT id, kind, file_name, sha256, status, rows, rejected, rejected_orders, orders, duplicates, conflicts,
+                  position, length, noted_at, started_at, finished_at, abandoned_as IS NOT NULL AS "abandoned!",
+                  upload IS NOT NULL AS "uploaded!"
+           FROM imports
+           WHERE ($1::bigint IS NULL OR id = $1) AND id < coalesce($2, 9223372036854775807)
+           ORDER BY id DESC LIMIT $3"#,
         id,
         before,
         limit
@@ -84,6 +89,8 @@ pub async fn list_imports(
             noted_at: row.noted_at,
             started_at: row.started_at,
             finished_at: row.finished_at,
+            abandoned: row.abandoned,
+            uploaded: row.uploaded,
         })
         .collect())
 }

@@ -1,7 +1,7 @@
-//! The record of imported files.
+//! What imported files hold, and what Postgres knows of it.
 
 use rustc_hash::FxHashMap;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 use super::Error;
 use crate::domain::{Cents, RefundStatus};
@@ -26,79 +26,23 @@ impl ImportKind {
     }
 }
 
-/// Records that a file is being read; the import's number.
+/// Whether an order or refund that this import brought has not come to its end.
 ///
 /// # Errors
 /// As any statement.
-pub async fn start_import(pool: &PgPool, kind: ImportKind, file_name: &str) -> Result<i64, Error> {
+pub async fn is_import_open(connection: &mut PgConnection, import_id: i64) -> Result<bool, Error> {
     Ok(sqlx::query_scalar!(
-        "INSERT INTO imports (kind, file_name) VALUES ($1, $2) RETURNING id",
-        kind.as_str(),
-        file_name
+        // Few payments are open, and all orders are many: those are looked at when nothing else is left.
+        r#"SELECT EXISTS (SELECT FROM payments p JOIN orders o ON o.id = p.order_id
+                          WHERE p.due_at IS NOT NULL AND p.status = 'pending' AND o.import_id = $1)
+               OR EXISTS (SELECT FROM orders
+                          WHERE import_id = $1 AND status IN ('reserved', 'paying')
+                            AND created_at >= (SELECT started_at FROM imports WHERE id = $1))
+               OR EXISTS (SELECT FROM refunds WHERE import_id = $1 AND due_at IS NOT NULL) AS "open!""#,
+        import_id
     )
-    .fetch_one(pool)
+    .fetch_one(connection)
     .await?)
-}
-
-/// What is known of an import at some point of its way.
-#[derive(Debug, Clone, Default)]
-pub struct ImportOutcome {
-    /// SHA-256 of the file in hex, once it is read to its end.
-    pub sha256: Option<String>,
-    /// Data rows.
-    pub rows: i64,
-    /// Data rows rejected with their order.
-    pub rejected: i64,
-    /// Orders rejected.
-    pub rejected_orders: i64,
-    /// Orders published, or refunds.
-    pub orders: i64,
-    /// Of those, known before with the same content; `None` while nobody waited to see.
-    pub duplicates: Option<i64>,
-    /// Of those, known before with other content.
-    pub conflicts: Option<i64>,
-}
-
-/// Writes down where an import stands. Final statuses (`done`, `published`, `interrupted`, `failed`) set its end.
-///
-/// # Errors
-/// As any statement.
-pub async fn note_import_status(pool: &PgPool, id: i64, status: &str, outcome: &ImportOutcome) -> Result<(), Error> {
-    sqlx::query!(
-        "UPDATE imports
-         SET status = $2, sha256 = $3, rows = $4, rejected = $5, rejected_orders = $6, orders = $7, duplicates = $8,
-             conflicts = $9, position = NULL, length = NULL, noted_at = now(),
-             finished_at = CASE WHEN $2 IN ('done', 'published', 'interrupted', 'failed') THEN now() END
-         WHERE id = $1",
-        id,
-        status,
-        outcome.sha256.as_deref(),
-        outcome.rows,
-        outcome.rejected,
-        outcome.rejected_orders,
-        outcome.orders,
-        outcome.duplicates,
-        outcome.conflicts,
-    )
-    .execute(pool)
-    .await?;
-    Ok(())
-}
-
-/// Writes down how far an import is within its status, and that its importer lives.
-///
-/// # Errors
-/// As any statement.
-pub async fn note_import_progress(pool: &PgPool, id: i64, position: i64, length: Option<i64>) -> Result<(), Error> {
-    sqlx::query!(
-        "UPDATE imports SET position = $2, length = $3, noted_at = now() WHERE id = $1 AND finished_at IS NULL",
-        id,
-        position,
-        length,
-    )
-    .execute(pool)
-    .await?;
-    Ok(())
 }
 
 /// What Postgres knows of an order that was published.

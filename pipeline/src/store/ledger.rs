@@ -15,8 +15,10 @@ pub struct LedgerPayment {
     pub order_id: OrderId,
     /// Which attempt.
     pub attempt: i16,
-    /// The order's code: the reference at the provider.
-    pub reference: String,
+    /// The order's code.
+    pub code: String,
+    /// What it is stored under.
+    pub gateway: String,
     /// How much.
     pub amount: Cents,
     /// Approved, late, or pending.
@@ -26,19 +28,23 @@ pub struct LedgerPayment {
 /// A refund that went back, or may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerRefund {
-    /// Its key: the reference at the provider.
+    /// Its key.
     pub key: String,
+    /// What stands before its key in its reference at the provider.
+    pub reference_prefix: String,
+    /// What it is stored under.
+    pub gateway: String,
     /// How much.
     pub amount: Cents,
     /// Succeeded, or pending.
     pub status: RefundStatus,
 }
 
-/// One snapshot of the payments and refunds of a gateway.
+/// One snapshot of the payments and refunds of some gateways.
 #[derive(Debug)]
 pub struct LedgerSnapshot {
     snapshot: Transaction<'static, Postgres>,
-    gateway: String,
+    gateways: Vec<String>,
 }
 
 impl LedgerSnapshot {
@@ -46,9 +52,9 @@ impl LedgerSnapshot {
     ///
     /// # Errors
     /// When no connection can be had within ten seconds.
-    pub async fn begin(store: &Store, gateway: &str) -> Result<Self, Error> {
+    pub async fn begin(store: &Store, gateways: Vec<String>) -> Result<Self, Error> {
         let snapshot = store.pool().begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
-        Ok(Self { snapshot, gateway: gateway.to_owned() })
+        Ok(Self { snapshot, gateways })
     }
 
     /// The next payments in the order of their keys, after this one; none after the last.
@@ -58,12 +64,12 @@ impl LedgerSnapshot {
     pub async fn payments_after(&mut self, last: Option<&LedgerPayment>) -> Result<Vec<LedgerPayment>, Error> {
         let (order_id, attempt) = last.map_or((i64::MIN, 0), |last| (last.order_id.0, last.attempt));
         let rows = sqlx::query!(
-            "SELECT p.order_id, p.attempt, o.code, p.amount_cents, p.status
+            "SELECT p.order_id, p.attempt, o.code, p.gateway, p.amount_cents, p.status
              FROM payments p JOIN orders o ON o.id = p.order_id
-             WHERE p.gateway = $1 AND p.status IN ('approved', 'late', 'pending')
+             WHERE p.gateway = ANY ($1) AND p.status IN ('approved', 'late', 'pending')
                AND (p.order_id, p.attempt) > ($2, $3)
              ORDER BY p.order_id, p.attempt LIMIT $4",
-            self.gateway,
+            &self.gateways,
             order_id,
             attempt,
             PAGE_ROWS,
@@ -75,7 +81,8 @@ impl LedgerSnapshot {
                 Ok(LedgerPayment {
                     order_id: OrderId(row.order_id),
                     attempt: row.attempt,
-                    reference: row.code,
+                    code: row.code,
+                    gateway: row.gateway,
                     amount: Cents::new(row.amount_cents),
                     status: row.status.parse()?,
                 })
@@ -91,10 +98,10 @@ impl LedgerSnapshot {
         let key = last.map_or("", |last| last.key.as_str());
         // Such a refund has its amount: the table sees to it.
         let rows = sqlx::query!(
-            r#"SELECT key, amount_cents AS "amount_cents!", status FROM refunds
-               WHERE gateway = $1 AND status IN ('succeeded', 'pending') AND key > $2
+            r#"SELECT key, reference_prefix, gateway AS "gateway!", amount_cents AS "amount_cents!", status FROM refunds
+               WHERE gateway = ANY ($1) AND status IN ('succeeded', 'pending') AND key > $2
                ORDER BY key LIMIT $3"#,
-            self.gateway,
+            &self.gateways,
             key,
             PAGE_ROWS,
         )
@@ -102,7 +109,9 @@ impl LedgerSnapshot {
         .await?;
         rows.into_iter()
             .map(|row| {
-                Ok(LedgerRefund { key: row.key, amount: Cents::new(row.amount_cents), status: row.status.parse()? })
+                let (amount, status) = (Cents::new(row.amount_cents), row.status.parse()?);
+                let (key, reference_prefix, gateway) = (row.key, row.reference_prefix, row.gateway);
+                Ok(LedgerRefund { key, reference_prefix, gateway, amount, status })
             })
             .collect()
     }

@@ -1,5 +1,5 @@
-//! Who is told of an event. Rows are made from `events` and a watermark that move together, so that whatever became
-//! of the events stream no event is left out, and none is told twice on one channel.
+//! Who is told of an event. Rows are made from `events` and a watermark for each channel that move together, so that
+//! whatever became of the events stream no event is left out, and none is told twice on one channel.
 
 use std::time::Duration;
 
@@ -38,8 +38,43 @@ pub async fn installation(pool: &PgPool) -> Result<String, Error> {
     Ok(sqlx::query_scalar!("SELECT value FROM settings WHERE key = 'installation'").fetch_one(pool).await?)
 }
 
-/// Inserts the notifications of the next events after the watermark, `limit` events at most, on each of the channels,
-/// and moves the watermark; how many events were passed. A refused refund notifies nobody.
+/// What a channel tells of when it is switched on for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstTold {
+    /// Of what happens from now on.
+    News,
+    /// Of what happened within the last day, too.
+    LastDay,
+}
+
+/// Switches channels on: one that never was begins here, the others go on where they stood. Which ones begin.
+///
+/// # Errors
+/// As any statement.
+pub async fn switch_notifications_on(
+    pool: &PgPool,
+    channels: &[NotificationChannel],
+    first: FirstTold,
+) -> Result<Vec<NotificationChannel>, Error> {
+    let channels: Vec<&str> = channels.iter().map(|channel| channel.as_str()).collect();
+    let begun = sqlx::query_scalar!(
+        "INSERT INTO notification_channels (channel, last_seq)
+         SELECT channel, CASE WHEN NOT $2 THEN last_seq
+                              ELSE coalesce((SELECT seq FROM events WHERE at <= now() - interval '1 day'
+                                             ORDER BY seq DESC LIMIT 1), 0) END
+         FROM event_counter, unnest($1::text[]) AS channel
+         ON CONFLICT (channel) DO NOTHING
+         RETURNING channel",
+        &channels as &[&str],
+        first == FirstTold::LastDay,
+    )
+    .fetch_all(pool)
+    .await?;
+    begun.into_iter().map(|channel| Ok(channel.parse()?)).collect()
+}
+
+/// Inserts the notifications of the next events after the watermarks of these channels, `limit` events at most, and moves
+/// the watermarks; how many events were passed. A refused refund notifies nobody, nor does one that only brings pieces back.
 ///
 /// # Errors
 /// As any statement.
@@ -47,19 +82,25 @@ pub async fn enqueue_notifications(store: &Store, channels: &[NotificationChanne
     let channels: Vec<&str> = channels.iter().map(|channel| channel.as_str()).collect();
     let mut transaction = store.begin().await?;
     // A second notifier waits here, and then goes on behind the first.
-    let after =
-        sqlx::query_scalar!("SELECT last_seq FROM notification_watermark WHERE id = $1 FOR NO KEY UPDATE", 1_i16)
-            .fetch_one(&mut *transaction)
-            .await?;
+    let watermarks = sqlx::query_scalar!(
+        "SELECT last_seq FROM notification_channels WHERE channel = ANY ($1) ORDER BY channel FOR NO KEY UPDATE",
+        &channels as &[&str],
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
     // Whoever sees the counter at n sees all events up to n.
-    let up_to = last_event_seq(&mut transaction).await?.min(after + limit);
+    let last = last_event_seq(&mut transaction).await?;
+    let after = watermarks.into_iter().min().unwrap_or(last);
+    let up_to = last.min(after + limit);
     if up_to > after {
         sqlx::query!(
             "INSERT INTO notifications (seq, order_id, kind, channel)
-             SELECT e.seq, e.order_id, e.kind, channel
-             FROM events e CROSS JOIN unnest($3::text[]) AS channel
-             WHERE e.seq > $1 AND e.seq <= $2 AND e.kind <> 'refund_refused' AND e.order_id IS NOT NULL
-               -- Whoever switches notifications on tells nobody of what is long past.
+             SELECT e.seq, e.order_id, e.kind, c.channel
+             FROM events e JOIN notification_channels c ON e.seq > c.last_seq
+             WHERE e.seq > $1 AND e.seq <= $2 AND c.channel = ANY ($3)
+               AND e.kind <> 'refund_refused' AND e.order_id IS NOT NULL
+               AND (e.kind <> 'refunded' OR e.amount_cents > 0)
+               -- Whoever switches notifications on again tells nobody of what is long past.
                AND e.at > now() - interval '1 day'
              ORDER BY e.seq
              ON CONFLICT (seq, channel) DO NOTHING",
@@ -69,19 +110,28 @@ pub async fn enqueue_notifications(store: &Store, channels: &[NotificationChanne
         )
         .execute(&mut *transaction)
         .await?;
-        sqlx::query!("UPDATE notification_watermark SET last_seq = $1", up_to).execute(&mut *transaction).await?;
+        sqlx::query!(
+            "UPDATE notification_channels SET last_seq = $1 WHERE channel = ANY ($2) AND last_seq < $1",
+            up_to,
+            &channels as &[&str],
+        )
+        .execute(&mut *transaction)
+        .await?;
     }
     commit(transaction).await?;
     Ok((up_to - after).max(0))
 }
 
-/// How many events have no notifications yet.
+/// How many events have no notifications on some of these channels yet.
 ///
 /// # Errors
 /// As any statement.
-pub async fn events_without_notifications(pool: &PgPool) -> Result<i64, Error> {
+pub async fn events_without_notifications(pool: &PgPool, channels: &[NotificationChannel]) -> Result<i64, Error> {
+    let channels: Vec<&str> = channels.iter().map(|channel| channel.as_str()).collect();
     Ok(sqlx::query_scalar!(
-        r#"SELECT c.last_seq - w.last_seq AS "events!" FROM event_counter c, notification_watermark w"#
+        r#"SELECT coalesce(max(c.last_seq - n.last_seq), 0) AS "events!"
+           FROM event_counter c, notification_channels n WHERE n.channel = ANY ($1)"#,
+        &channels as &[&str],
     )
     .fetch_one(pool)
     .await?)
@@ -100,6 +150,8 @@ pub struct DueNotification {
     pub at: DateTime<Utc>,
     /// The amount of the event: the order's total, or what went back.
     pub amount: Cents,
+    /// In what; `None` where an earlier version did not record it.
+    pub currency: Option<String>,
     /// Tries that were refused so far.
     pub attempts: i32,
     /// The order.
@@ -142,7 +194,7 @@ pub async fn take_due_notifications(
                RETURNING n.id, n.seq, n.attempts
            )
            SELECT t.id, t.seq, t.attempts, e.kind, e.at, e.amount_cents, e.refund_key, o.code, o.total_cents,
-                  o.failure_reason, o.customer_id, c.name AS "name?", c.email AS "email?", r.reason AS "refund_reason?"
+                  order_currency(o.id) AS currency, o.failure_reason, o.customer_id, c.name AS "name?", c.email AS "email?", r.reason AS "refund_reason?"
            FROM taken t
            JOIN events e ON e.seq = t.seq
            JOIN orders o ON o.id = e.order_id
@@ -164,6 +216,7 @@ pub async fn take_due_notifications(
                 kind: row.kind.parse()?,
                 at: row.at,
                 amount: Cents::new(row.amount_cents),
+                currency: row.currency,
                 attempts: row.attempts,
                 order_code: row.code,
                 total: Cents::new(row.total_cents),

@@ -1,18 +1,16 @@
 //! Looking at orders.
 
-use std::time::{Duration, Instant};
-
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgPool;
 
 use super::{CallbackRow, Error, NotificationRow, callbacks_of, notifications::notifications_of};
-use crate::domain::{Cents, FailureReason, OrderStatus};
+use crate::domain::Cents;
 
 /// One order in a list.
 #[derive(Debug, Clone, Serialize)]
 pub struct OrderSummary {
-    /// Our number; the list is sorted by it, newest first.
+    /// Our number.
     pub id: i64,
     /// The outside's name.
     pub code: String,
@@ -24,145 +22,12 @@ pub struct OrderSummary {
     pub failure_reason: Option<String>,
     /// The sum of its lines.
     pub total: Cents,
+    /// In what it is paid; of an order that nobody was asked to pay, in what others are now. `None` where nobody has said it.
+    pub currency: Option<String>,
     /// When it was taken in.
     pub created_at: DateTime<Utc>,
     /// When it reached its end.
     pub settled_at: Option<DateTime<Utc>>,
-}
-
-/// Which orders to list.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct OrderFilter {
-    /// Only those that stand here.
-    pub status: Option<OrderStatus>,
-    /// Only those that failed for this reason.
-    pub reason: Option<FailureReason>,
-    /// Only those taken in at or after this instant.
-    pub since: Option<DateTime<Utc>>,
-    /// Only those taken in before this instant.
-    pub until: Option<DateTime<Utc>>,
-    /// Only those of this customer.
-    pub customer_id: Option<i64>,
-    /// Only those that this import brought.
-    pub import_id: Option<i64>,
-    /// Only those with a smaller number: the last one of the page before.
-    pub before_id: Option<i64>,
-}
-
-/// Orders are looked through in parts of so many ids.
-const PART_IDS: i64 = 50_000;
-
-/// After this time, a search for orders gives what it has.
-const SEARCH_TIME: Duration = Duration::from_millis(400);
-
-/// What a search for orders came to.
-#[derive(Debug, Clone, Serialize)]
-pub struct FoundOrders {
-    /// The orders, newest first.
-    pub orders: Vec<OrderSummary>,
-    /// Where to go on: [`OrderFilter::before_id`] of the next page. `None` where there are no more.
-    pub next: Option<i64>,
-    /// Whether time ran out: the page is not full, but older orders were not looked at.
-    pub cut_short: bool,
-}
-
-/// A page of orders, newest first, in a time that does not grow with the table: no index knows what the filters ask
-/// for, so orders are looked through in parts, from the newest back, and after 0.4 s the rest is left to the next page.
-/// To be asked over [`WorkerSettings::Page`](super::WorkerSettings::Page), where a filter that is not given costs nothing.
-///
-/// # Errors
-/// As any statement.
-pub async fn search_orders(pool: &PgPool, filter: OrderFilter, limit: i64) -> Result<FoundOrders, Error> {
-    let begun = Instant::now();
-    let bounds = match (filter.since, filter.until) {
-        // The block-range index knows where a time stands; the orders of the time then need not be searched for.
-        (None, None) => {
-            sqlx::query!("SELECT min(id) AS first, max(id) AS last FROM orders")
-                .map(|row| row.first.zip(row.last))
-                .fetch_one(pool)
-                .await?
-        }
-        (since, until) => {
-            sqlx::query!(
-                "SELECT min(id + 0) AS first, max(id + 0) AS last FROM orders
-             WHERE ($1::timestamptz IS NULL OR created_at >= $1) AND ($2::timestamptz IS NULL OR created_at < $2)",
-                since,
-                until,
-            )
-            .map(|row| row.first.zip(row.last))
-            .fetch_one(pool)
-            .await?
-        }
-    };
-    let mut found = FoundOrders { orders: Vec::new(), next: None, cut_short: false };
-    let Some((first, last)) = bounds else { return Ok(found) };
-    let mut before = filter.before_id.map_or(last + 1, |before| before.min(last + 1));
-    while before > first {
-        let wanted = limit - i64::try_from(found.orders.len()).unwrap_or(limit);
-        let part = OrderFilter { before_id: Some(before), ..filter };
-        let from = before.saturating_sub(PART_IDS).max(first);
-        let orders = orders_between(pool, part, from, wanted).await?;
-        let is_full = i64::try_from(orders.len()) == Ok(wanted);
-        found.orders.extend(orders);
-        before = match found.orders.last() {
-            Some(order) if is_full => order.id,
-            _ => from,
-        };
-        found.cut_short = !is_full && begun.elapsed() >= SEARCH_TIME && before > first;
-        if is_full || found.cut_short {
-            found.next = (before > first).then_some(before);
-            break;
-        }
-    }
-    Ok(found)
-}
-
-/// A page of orders, newest first.
-///
-/// # Errors
-/// As any statement.
-pub async fn list_orders(pool: &PgPool, filter: OrderFilter, limit: i64) -> Result<Vec<OrderSummary>, Error> {
-    orders_between(pool, filter, i64::MIN, limit).await
-}
-
-/// Orders with an id from `from`, newest first.
-async fn orders_between(pool: &PgPool, filter: OrderFilter, from: i64, limit: i64) -> Result<Vec<OrderSummary>, Error> {
-    let rows = sqlx::query!(
-        "SELECT id, code, customer_id, status, failure_reason, total_cents, created_at, settled_at
-         FROM orders
-         WHERE id >= $1 AND id < $2
-           AND ($3::text IS NULL OR status = $3)
-           AND ($4::text IS NULL OR failure_reason = $4)
-           AND ($5::timestamptz IS NULL OR created_at >= $5)
-           AND ($6::timestamptz IS NULL OR created_at < $6)
-           AND ($7::bigint IS NULL OR customer_id = $7)
-           AND ($8::bigint IS NULL OR import_id = $8)
-         ORDER BY id DESC LIMIT $9",
-        from,
-        filter.before_id.unwrap_or(i64::MAX),
-        filter.status.map(OrderStatus::as_str),
-        filter.reason.map(FailureReason::as_str),
-        filter.since,
-        filter.until,
-        filter.customer_id,
-        filter.import_id,
-        limit,
-    )
-    .fetch_all(pool)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| OrderSummary {
-            id: row.id,
-            code: row.code,
-            customer_id: row.customer_id,
-            status: row.status,
-            failure_reason: row.failure_reason,
-            total: Cents::new(row.total_cents),
-            created_at: row.created_at,
-            settled_at: row.settled_at,
-        })
-        .collect())
 }
 
 /// An order with all that belongs to it.
@@ -224,6 +89,8 @@ pub struct PaymentRow {
     pub status: String,
     /// How much was asked.
     pub amount: Cents,
+    /// In what; `None` where an earlier version did not record it, and where there was nothing to pay.
+    pub currency: Option<String>,
     /// Who was asked.
     pub gateway: String,
     /// When it was stored: before a provider was asked, with the answer of the simulator.
@@ -276,8 +143,8 @@ pub struct EventRow {
 /// As any statement.
 pub async fn find_order(pool: &PgPool, code: &str) -> Result<Option<OrderDetail>, Error> {
     let Some(row) = sqlx::query!(
-        "SELECT id, code, customer_id, status, failure_reason, total_cents, refunded_cents, partition, import_id,
-                received_at, created_at, settled_at
+        "SELECT id, code, customer_id, status, failure_reason, total_cents, order_currency(id) AS currency, refunded_cents,
+                partition, import_id, received_at, created_at, settled_at
          FROM orders WHERE code = $1",
         code
     )
@@ -304,8 +171,8 @@ pub async fn find_order(pool: &PgPool, code: &str) -> Result<Option<OrderDetail>
     })
     .collect();
     let payments = sqlx::query!(
-        "SELECT attempt, status, amount_cents, gateway, created_at, answered_at, provider_id
-         FROM payments WHERE order_id = $1 ORDER BY attempt",
+        r#"SELECT attempt, status, amount_cents, currency AS "currency?", gateway, created_at, answered_at, provider_id
+           FROM payments LEFT JOIN gateways ON name = gateway WHERE order_id = $1 ORDER BY attempt"#,
         row.id
     )
     .fetch_all(pool)
@@ -315,6 +182,7 @@ pub async fn find_order(pool: &PgPool, code: &str) -> Result<Option<OrderDetail>
         attempt: payment.attempt,
         status: payment.status,
         amount: Cents::new(payment.amount_cents),
+        currency: payment.currency,
         gateway: payment.gateway,
         created_at: payment.created_at,
         answered_at: payment.answered_at,
@@ -364,6 +232,7 @@ pub async fn find_order(pool: &PgPool, code: &str) -> Result<Option<OrderDetail>
             status: row.status,
             failure_reason: row.failure_reason,
             total: Cents::new(row.total_cents),
+            currency: row.currency,
             created_at: row.created_at,
             settled_at: row.settled_at,
         },

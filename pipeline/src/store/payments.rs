@@ -77,16 +77,17 @@ impl NewPayments {
 /// Stores payments with their answers. Where an order has one already, that one stays: the first answer counts.
 ///
 /// # Errors
-/// As any statement.
+/// As any statement, and when another gateway takes new payments ([`Error::is_other_gateway`]).
 pub async fn insert_payments(
     connection: &mut PgConnection,
     gateway: &str,
     payments: &NewPayments,
 ) -> Result<(), Error> {
     sqlx::query!(
-        "INSERT INTO payments (order_id, amount_cents, status, gateway)
-         SELECT order_id, amount_cents, status, $4
-         FROM unnest($1::bigint[], $2::bigint[], $3::text[]) AS new (order_id, amount_cents, status)
+        "WITH installed AS MATERIALIZED (SELECT demand_gateway($4) AS term, clock_timestamp() AS at)
+         INSERT INTO payments (order_id, amount_cents, status, gateway, term, created_at)
+         SELECT order_id, amount_cents, status, $4, term, at
+         FROM installed, unnest($1::bigint[], $2::bigint[], $3::text[]) AS new (order_id, amount_cents, status)
          ON CONFLICT (order_id, attempt) DO NOTHING",
         &payments.orders,
         &payments.amounts,
@@ -104,7 +105,7 @@ pub async fn insert_payments(
 /// `check_s` and `expire_s` are seconds from now: when to look after the attempt, and when it has taken too long.
 ///
 /// # Errors
-/// As any statement.
+/// As any statement, and when another gateway takes new payments ([`Error::is_other_gateway`]).
 pub async fn begin_payments(
     connection: &mut PgConnection,
     gateway: &str,
@@ -113,16 +114,17 @@ pub async fn begin_payments(
     expire_s: f64,
 ) -> Result<Vec<OrderId>, Error> {
     let begun = sqlx::query_scalar!(
-        "WITH locked AS MATERIALIZED (
+        "WITH installed AS MATERIALIZED (SELECT demand_gateway($2) AS term, clock_timestamp() AS at),
+         locked AS MATERIALIZED (
              SELECT id, total_cents FROM orders
-             WHERE id = ANY ($1) AND status = 'reserved'
+             WHERE (SELECT term FROM installed) IS NOT NULL AND id = ANY ($1) AND status = 'reserved'
              ORDER BY id FOR NO KEY UPDATE
          ),
          asked AS (
-             INSERT INTO payments (order_id, amount_cents, status, gateway, check_at, expires_at)
-             SELECT id, total_cents, 'pending', $2,
+             INSERT INTO payments (order_id, amount_cents, status, gateway, term, created_at, due_at, expires_at)
+             SELECT id, total_cents, 'pending', $2, term, at,
                     now() + least($3::float8, $4::float8) * interval '1 second', now() + $4::float8 * interval '1 second'
-             FROM locked
+             FROM installed, locked
              ON CONFLICT (order_id, attempt) DO NOTHING
              RETURNING order_id
          )
@@ -234,10 +236,12 @@ pub async fn change_payments(connection: &mut PgConnection, changes: &[PaymentCh
              provider_id = coalesce(new.provider_id, payments.provider_id),
              answered_at = CASE WHEN new.status <> 'pending' AND new.status <> payments.status THEN now()
                                 ELSE payments.answered_at END,
-             -- Before it has taken too long, and after that in growing steps.
-             check_at = least(CASE WHEN new.status = 'pending' AND expires_at > now() THEN expires_at END,
-                              now() + least(new.again * power(2, least(checks, 30)), $6)
-                                    * (0.5 + random() / 2) * interval '1 second'),
+             -- Before it has taken too long, and after that in growing steps; never again once the answer is final. `least`
+             -- passes over nulls: without the outer case there would always be a next time.
+             due_at = CASE WHEN new.again IS NOT NULL THEN
+                          least(CASE WHEN new.status = 'pending' AND expires_at > now() THEN expires_at END,
+                                now() + least(new.again * power(2, least(checks, 30)), $6)
+                                      * (0.5 + random() / 2) * interval '1 second') END,
              note = new.note
          FROM unnest($1::bigint[], $2::text[], $3::text[], $4::float8[], $5::text[])
               AS new (order_id, status, provider_id, again, note)

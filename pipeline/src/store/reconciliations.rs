@@ -121,7 +121,7 @@ pub struct Reconciliation {
     pub started_at: DateTime<Utc>,
     /// When it ended.
     pub finished_at: DateTime<Utc>,
-    /// `messages_lost`, `letters_lost` or `postgres_restored`.
+    /// `messages_lost`, `letters_lost`, `postgres_restored`, `redis_went_back`, `redis_emptied` or `deliveries_lost`.
     pub cause: String,
     /// Orders that were given a new message for payment.
     pub to_payment: i64,
@@ -134,15 +134,13 @@ pub struct Reconciliation {
 impl Reconciliation {
     /// Postgres has another history than the board shows.
     pub fn postgres_restored(found: String) -> Self {
+        Self::now("postgres_restored", found)
+    }
+
+    /// Something that was found just now, and gave nobody a message.
+    pub fn now(cause: &str, detail: String) -> Self {
         let now = Utc::now();
-        Self {
-            started_at: now,
-            finished_at: now,
-            cause: "postgres_restored".to_owned(),
-            to_payment: 0,
-            to_settlement: 0,
-            detail: found,
-        }
+        Self { started_at: now, finished_at: now, cause: cause.to_owned(), to_payment: 0, to_settlement: 0, detail }
     }
 }
 

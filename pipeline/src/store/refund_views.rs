@@ -16,6 +16,8 @@ pub struct RefundView {
     pub order_code: String,
     /// How much; null while a request for the whole rest waits for its order.
     pub amount: Option<Cents>,
+    /// In what: the currency of its order.
+    pub currency: Option<String>,
     /// Where it stands.
     pub status: String,
     /// Why it was refused or failed.
@@ -43,7 +45,8 @@ pub struct RefundView {
 /// As any statement.
 pub async fn find_refund(pool: &PgPool, key: &str) -> Result<Option<RefundView>, Error> {
     let row = sqlx::query!(
-        "SELECT key, order_code, coalesce(amount_cents, asked_cents) AS amount_cents, status, refusal, reason, restock,
+        "SELECT key, order_code, coalesce(amount_cents, asked_cents) AS amount_cents,
+                order_currency((SELECT id FROM orders WHERE code = order_code)) AS currency, status, refusal, reason, restock,
                 restocked, automatic, created_at, settled_at, request_hash
          FROM refunds WHERE key = $1",
         key
@@ -54,6 +57,7 @@ pub async fn find_refund(pool: &PgPool, key: &str) -> Result<Option<RefundView>,
         key: row.key,
         order_code: row.order_code,
         amount: row.amount_cents.map(Cents::new),
+        currency: row.currency,
         status: row.status,
         refusal: row.refusal,
         reason: row.reason,
@@ -73,6 +77,8 @@ pub struct RefundFilter<'a> {
     pub order_code: Option<&'a str>,
     /// Only those that stand here.
     pub status: Option<RefundStatus>,
+    /// Only those that this import brought.
+    pub import_id: Option<i64>,
     /// Only those that stand after this one in the list: time and key of the last one of the page before.
     pub after: Option<(DateTime<Utc>, &'a str)>,
 }
@@ -83,22 +89,26 @@ pub struct RefundFilter<'a> {
 /// As any statement.
 pub async fn list_refunds(pool: &PgPool, filter: RefundFilter<'_>, limit: i64) -> Result<Vec<RefundView>, Error> {
     let refunds = sqlx::query!(
-        "SELECT key, order_code, coalesce(amount_cents, asked_cents) AS amount_cents, status, refusal, reason, restock,
+        "SELECT key, order_code, coalesce(amount_cents, asked_cents) AS amount_cents,
+                order_currency((SELECT id FROM orders WHERE code = order_code)) AS currency, status, refusal, reason, restock,
                 restocked, automatic, created_at, settled_at, request_hash
          FROM refunds
          WHERE ($1::text IS NULL OR order_code = $1) AND ($2::text IS NULL OR status = $2)
-           AND ($3::timestamptz IS NULL OR created_at < $3 OR (created_at = $3 AND key > $4))
-         ORDER BY created_at DESC, key LIMIT $5",
+           AND ($3::timestamptz IS NULL OR (created_at <= $3 AND (created_at < $3 OR key > $4)))
+           AND ($5::bigint IS NULL OR import_id = $5)
+         ORDER BY created_at DESC, key LIMIT $6",
         filter.order_code,
         filter.status.map(RefundStatus::as_str),
         filter.after.map(|(at, _)| at),
         filter.after.map(|(_, key)| key),
+        filter.import_id,
         limit,
     )
     .map(|row| RefundView {
         key: row.key,
         order_code: row.order_code,
         amount: row.amount_cents.map(Cents::new),
+        currency: row.currency,
         status: row.status,
         refusal: row.refusal,
         reason: row.reason,

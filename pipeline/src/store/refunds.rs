@@ -46,6 +46,8 @@ pub struct RefundableOrder {
     pub paid: Cents,
     /// Granted before, whether or not the money is back already.
     pub granted: Cents,
+    /// Whether a refund was granted that brings its pieces back, whether or not they are back already.
+    pub restock_granted: bool,
     /// Who took the payment.
     pub gateway: Option<String>,
 }
@@ -69,7 +71,9 @@ pub async fn lock_refundable_orders(
         r#"SELECT o.code, o.id, o.status, p.status AS "payment?", p.amount_cents AS "amount_cents?",
                   p.gateway AS "gateway?",
                   (SELECT coalesce(sum(r.amount_cents), 0)::bigint FROM refunds r
-                   WHERE r.order_id = o.id AND r.status IN ('pending', 'succeeded')) AS "granted!"
+                   WHERE r.order_id = o.id AND r.status IN ('pending', 'succeeded')) AS "granted!",
+                  EXISTS (SELECT FROM refunds r WHERE r.order_id = o.id AND r.restock
+                          AND r.status IN ('pending', 'succeeded')) AS "restock_granted!"
            FROM orders o LEFT JOIN payments p ON p.order_id = o.id AND p.attempt = 1
            WHERE o.id = ANY ($1)"#,
         &ids
@@ -90,6 +94,7 @@ pub async fn lock_refundable_orders(
                 status,
                 paid: Cents::new(paid),
                 granted: Cents::new(row.granted),
+                restock_granted: row.restock_granted,
                 gateway: row.gateway,
             };
             Ok((row.code, order))
@@ -154,8 +159,9 @@ pub async fn write_refunds(
     let gateways: Vec<Option<&str>> = refunds.iter().map(|refund| refund.gateway.as_deref()).collect();
     let written = sqlx::query!(
         "INSERT INTO refunds AS known (key, order_code, asked_cents, reason, restock, request_hash, import_id, order_id,
-                              status, amount_cents, refusal, gateway, check_at, settled_at, waits_until)
+                              status, amount_cents, refusal, gateway, reference_prefix, due_at, settled_at, waits_until)
          SELECT key, order_code, asked, reason, restock, hash, import_id, order_id, status, amount, refusal, gateway,
+                (SELECT reference_mark()),
                 now() + CASE status WHEN 'waiting' THEN $13::float8 WHEN 'pending' THEN $16::float8 END * interval '1 second',
                 CASE WHEN status = 'refused' THEN now() END,
                 CASE WHEN status = 'waiting' THEN now()
@@ -167,9 +173,11 @@ pub async fn write_refunds(
          ON CONFLICT (key) DO UPDATE
          SET order_id = excluded.order_id, status = excluded.status, amount_cents = excluded.amount_cents,
              refusal = excluded.refusal, gateway = excluded.gateway, settled_at = excluded.settled_at,
-             check_at = CASE excluded.status
+             -- Nobody was asked while it waited.
+             reference_prefix = excluded.reference_prefix,
+             due_at = CASE excluded.status
                             WHEN 'waiting' THEN now() + least($13 * power(2, least(known.checks, 10)), 5) * interval '1 second'
-                            ELSE excluded.check_at END,
+                            ELSE excluded.due_at END,
              checks = CASE excluded.status WHEN 'waiting' THEN known.checks ELSE 0 END,
              -- An order that has come in meanwhile gives its refund the time to wait for its end.
              waits_until = CASE WHEN known.order_id IS NULL AND excluded.order_id IS NOT NULL
@@ -212,6 +220,8 @@ pub struct LockedRefund {
     pub amount: Cents,
     /// Who gives the money back.
     pub gateway: String,
+    /// What stands before its key in its reference there.
+    pub reference_prefix: String,
     /// Whether the pieces should come back.
     pub restock: bool,
     /// Whether nobody asked for it.
@@ -239,7 +249,7 @@ pub async fn lock_refunds_with_orders(
     // A statement of its own: who waited for a lock sees the other tables as they were before.
     let rows = sqlx::query!(
         r#"SELECT r.key, r.order_id AS "order_id!", r.status, r.amount_cents AS "amount_cents!",
-                  r.gateway AS "gateway!", r.restock, r.automatic,
+                  r.gateway AS "gateway!", r.reference_prefix, r.restock, r.automatic,
                   EXISTS (SELECT FROM refunds other WHERE other.order_id = r.order_id AND other.restocked)
                       AS "order_restocked!"
            FROM refunds r
@@ -256,6 +266,7 @@ pub async fn lock_refunds_with_orders(
                 status: row.status.parse()?,
                 amount: Cents::new(row.amount_cents),
                 gateway: row.gateway,
+                reference_prefix: row.reference_prefix,
                 restock: row.restock,
                 automatic: row.automatic,
                 order_restocked: row.order_restocked,
@@ -292,7 +303,7 @@ pub async fn end_refunds(connection: &mut PgConnection, ends: &[RefundEnd]) -> R
     let notes: Vec<Option<&str>> = ends.iter().map(|end| end.note.as_deref()).collect();
     sqlx::query!(
         "UPDATE refunds
-         SET status = ended.status, restocked = ended.restocked, settled_at = now(), check_at = NULL,
+         SET status = ended.status, restocked = ended.restocked, settled_at = now(), due_at = NULL,
              provider_id = coalesce(ended.provider_id, refunds.provider_id), note = ended.note,
              refusal = CASE WHEN ended.status = 'failed' THEN 'gateway_refused' END
          FROM unnest($1::text[], $2::text[], $3::boolean[], $4::text[], $5::text[])
@@ -317,19 +328,26 @@ pub async fn end_refunds(connection: &mut PgConnection, ends: &[RefundEnd]) -> R
 /// As any statement.
 pub async fn postpone_refunds(
     connection: &mut PgConnection,
-    keys: &[&str],
-    notes: &[Option<&str>],
+    open: &[(&str, Option<&str>, Option<&str>)],
     again_s: f64,
 ) -> Result<(), Error> {
+    let (mut keys, mut notes, mut ids) = (Vec::new(), Vec::new(), Vec::new());
+    for &(key, note, id) in open {
+        keys.push(key);
+        notes.push(note);
+        ids.push(id);
+    }
     sqlx::query!(
         "UPDATE refunds
          SET note = open.note,
-             check_at = now() + least($3 * power(2, least(checks, 30)), 3600) * (0.5 + random() / 2) * interval '1 second'
-         FROM unnest($1::text[], $2::text[]) AS open (key, note)
+             provider_id = coalesce(open.provider_id, refunds.provider_id),
+             due_at = now() + least($3 * power(2, least(checks, 30)), 3600) * (0.5 + random() / 2) * interval '1 second'
+         FROM unnest($1::text[], $2::text[], $4::text[]) AS open (key, note, provider_id)
          WHERE refunds.key = open.key AND refunds.status = 'pending'",
-        keys as &[&str],
-        notes as &[Option<&str>],
+        &keys as &[&str],
+        &notes as &[Option<&str>],
         again_s,
+        &ids as &[Option<&str>],
     )
     .execute(connection)
     .await?;
@@ -388,9 +406,9 @@ pub async fn return_stock(connection: &mut PgConnection, ids: &[i64]) -> Result<
 pub async fn insert_automatic_refunds(connection: &mut PgConnection, ids: &[i64]) -> Result<(), Error> {
     sqlx::query!(
         "INSERT INTO refunds (key, order_id, order_code, asked_cents, amount_cents, status, reason, request_hash,
-                              automatic, gateway, check_at)
+                              automatic, gateway, reference_prefix, due_at)
          SELECT $2 || o.code, o.id, o.code, p.amount_cents, p.amount_cents, 'pending',
-                'paid after the order had failed', 0, true, p.gateway, now()
+                'paid after the order had failed', 0, true, p.gateway, (SELECT reference_mark()), now()
          FROM orders o JOIN payments p ON p.order_id = o.id AND p.attempt = 1
          -- Nothing was taken where nothing was to be paid.
          WHERE o.id = ANY ($1) AND p.amount_cents > 0

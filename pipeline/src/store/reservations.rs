@@ -120,7 +120,7 @@ pub async fn insert_orders(connection: &mut PgConnection, partition: u16, orders
         "INSERT INTO orders (id, customer_id, total_cents, content_hash, import_id, received_at, settled_at, partition,
                              code, status, failure_reason)
          SELECT id, customer_id, total_cents, content_hash, import_id,
-                timestamptz 'epoch' + received_ms * interval '1 ms',
+                least(timestamptz 'epoch' + received_ms * interval '1 ms', now()),
                 CASE WHEN reason IS NOT NULL THEN now() END, $9,
                 code, CASE WHEN reason IS NULL THEN 'reserved' ELSE 'failed' END, reason
          FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],

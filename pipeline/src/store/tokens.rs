@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 use super::Error;
 use crate::domain::ApiRole;
@@ -83,31 +83,46 @@ pub struct UsedToken {
     pub role: ApiRole,
     /// Who has it, for people.
     pub name: String,
+    /// That it is used has not been noted within the last minute.
+    pub is_use_due: bool,
 }
 
-/// The token with this hash, unless it is revoked. Notes that it was used, once a minute.
+/// The token with this hash, unless it is revoked. Only reads: a server that takes no writes knows who may come in.
 ///
 /// # Errors
 /// As any statement.
-pub async fn use_token(pool: &PgPool, hash: &[u8; 32]) -> Result<Option<UsedToken>, Error> {
+pub async fn find_token(connection: &mut PgConnection, hash: [u8; 32]) -> Result<Option<UsedToken>, Error> {
     let row = sqlx::query!(
-        r#"WITH used AS (
-               UPDATE api_tokens SET last_used_at = now()
-               WHERE hash = $1 AND revoked_at IS NULL
-                 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
-           )
-           SELECT id, role, name FROM api_tokens WHERE hash = $1 AND revoked_at IS NULL"#,
+        r#"SELECT id, role, name,
+                  last_used_at IS NULL OR last_used_at < now() - interval '1 minute' AS "is_use_due!"
+           FROM api_tokens WHERE hash = $1 AND revoked_at IS NULL"#,
         &hash[..]
     )
-    .fetch_optional(pool)
+    .fetch_optional(connection)
     .await?;
-    row.map(|row| Ok(UsedToken { id: row.id, role: row.role.parse()?, name: row.name })).transpose()
+    row.map(|row| Ok(UsedToken { id: row.id, role: row.role.parse()?, name: row.name, is_use_due: row.is_use_due }))
+        .transpose()
+}
+
+/// Notes that a token was used, once a minute at most.
+///
+/// # Errors
+/// As any statement.
+pub async fn note_token_use(pool: &PgPool, id: i64) -> Result<(), Error> {
+    sqlx::query!(
+        "UPDATE api_tokens SET last_used_at = now()
+         WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')",
+        id
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
 }
 
 /// Whether any token was ever made, be it revoked since: from then on nobody is let in without one.
 ///
 /// # Errors
 /// As any statement.
-pub async fn has_tokens(pool: &PgPool) -> Result<bool, Error> {
-    Ok(sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM api_tokens) AS "any!""#).fetch_one(pool).await?)
+pub async fn has_tokens(connection: &mut PgConnection) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM api_tokens) AS "any!""#).fetch_one(connection).await?)
 }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, RedisError,
+    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisError,
     aio::MultiplexedConnection,
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
 
+use super::refusal;
 use crate::topology::Keyspace;
 
 /// Longest wait for a connection.
@@ -18,14 +19,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a connection may be silent before the kernel asks whether the other side is there, and then how often.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(5);
 
 /// See [`KEEPALIVE_AFTER`].
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(3);
 
 /// How long what was sent may stay unconfirmed before the kernel gives the connection up. Without it a machine that
 /// vanished is noticed after a quarter of an hour.
-const UNCONFIRMED_MAX: Duration = Duration::from_secs(30);
+const UNCONFIRMED_MAX: Duration = Duration::from_secs(15);
 
 /// A failed exchange with Redis.
 #[derive(Debug, thiserror::Error)]
@@ -71,36 +72,29 @@ impl Error {
                 // In a pipeline each command has an error of its own; one that stays makes the whole hopeless.
                 let refusals = error.clone().into_server_errors();
                 refusals.is_some_and(|refusals| {
-                    refusals
-                        .iter()
-                        .all(|(_, refusal)| is_passing(refusal.code(), refusal.details().unwrap_or_default()))
+                    refusals.iter().all(|(_, it)| {
+                        is_passing(it.code()) || refusal::passes(it.code(), it.details().unwrap_or_default())
+                    })
                 })
             }
         }
+    }
+
+    /// Whether Redis lets nobody in who comes like this: no password, or a wrong one.
+    pub fn is_turned_away(&self) -> bool {
+        let Self::Redis(error) = self else { return false };
+        error.kind() == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
     }
 
     /// Whether Redis wants a password that the URL does not have.
     fn is_unauthenticated(&self) -> bool {
         matches!(self, Self::Redis(error) if error.code() == Some("NOAUTH"))
     }
-
-    /// Whether Redis has reached its `maxmemory`.
-    pub fn is_full(&self) -> bool {
-        let Self::Redis(error) = self else { return false };
-        let refusals = error.clone().into_server_errors();
-        refusals.is_some_and(|refusals| refusals.iter().any(|(_, refusal)| refusal.code() == "OOM"))
-    }
 }
 
-/// Whether a refusal with this code passes by itself.
-fn is_passing(code: &str, detail: &str) -> bool {
-    match code {
-        "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "READONLY" | "NOREPLICAS" | "NOGROUP" => true,
-        // Full memory, full disk.
-        "OOM" | "MISCONF" => true,
-        "ERR" => detail.contains("max number of clients"),
-        _ => false,
-    }
+/// Whether an error with this code passes by itself.
+fn is_passing(code: &str) -> bool {
+    matches!(code, "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "NOGROUP")
 }
 
 /// Whether there is something at the address that will never be our Redis: no permission for the socket, no trust in the
@@ -143,6 +137,15 @@ impl Redis {
     /// The names of the keys.
     pub fn keys(&self) -> &Keyspace {
         &self.keys
+    }
+
+    /// Where the server is: its host and port, or its socket. Without user and password.
+    pub fn address(&self) -> String {
+        match self.client.get_connection_info().addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => format!("{host}:{port}"),
+            ConnectionAddr::Unix(path) => path.display().to_string(),
+            _ => "an address of another kind".to_owned(),
+        }
     }
 
     /// Opens a connection of one's own.

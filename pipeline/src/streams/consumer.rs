@@ -5,17 +5,19 @@ use std::{sync::LazyLock, time::Duration};
 
 use redis::{Script, Value, aio::MultiplexedConnection};
 
-use super::{Error, Redis, inspect, reply};
+use super::{Error, KeptConnection, Redis, Refusal, books::TRIM, inspect, reply};
 use crate::{
     failpoint,
     message::{Entry, EntryId},
     topology::StageName,
 };
 
+/// The stream and its books come first in the KEYS of scripts.
+const BOOKS_KEYS: usize = 3;
+
 static HAND_OFF: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("hand_off.lua")));
 static TAKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("take.lua")));
 static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("forget.lua")));
-static TRIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("trim.lua")));
 
 /// What becomes of one entry in a hand-off.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,11 +82,11 @@ pub struct Taken {
 /// A member of a stage's consumer group.
 #[derive(Debug)]
 pub struct Consumer {
-    connection: MultiplexedConnection,
+    connection: KeptConnection,
     stream: String,
     group: &'static str,
     name: String,
-    /// The hand-off's KEYS: the source, the dead letters, then the streams of the stage's targets.
+    /// The hand-off's KEYS: the source with its books, the dead letters, then the streams of the stage's targets.
     keys: Vec<String>,
     targets: &'static [StageName],
 }
@@ -97,23 +99,25 @@ impl Consumer {
     /// When Redis cannot be reached or refuses.
     pub async fn join(redis: &Redis, stage: StageName, partition: u16, name: &str) -> Result<Self, Error> {
         let keys = redis.keys();
-        let mut connection = redis.connect().await?;
+        let mut kept = KeptConnection::new(redis);
+        let connection = kept.get().await?;
         for each in std::iter::once(&stage).chain(stage.targets()) {
-            create_group(&mut connection, &keys.stream(partition, *each), each.as_str()).await?;
+            create_group(connection, &keys.stream(partition, *each), each.as_str()).await?;
         }
         let stream = keys.stream(partition, stage);
         // Known from the start, and not only once it was given something: who is at work can be seen.
-        redis::cmd("XGROUP")
-            .arg("CREATECONSUMER")
-            .arg(&stream)
-            .arg(stage.as_str())
-            .arg(name)
-            .exec_async(&mut connection)
-            .await?;
-        let mut script_keys = vec![stream.clone(), keys.dead(partition)];
+        let mut create = redis::cmd("XGROUP");
+        create.arg("CREATECONSUMER").arg(&stream).arg(stage.as_str()).arg(name);
+        match create.exec_async(connection).await.map_err(Error::from) {
+            // A full Redis must be able to drain. Its first read makes it known.
+            Err(error) if error.refusal() == Some(Refusal::Full) => {}
+            created => created?,
+        }
+        let mut script_keys = Vec::from(redis.books_keys(partition, stage));
+        script_keys.push(keys.dead(partition));
         script_keys.extend(stage.targets().iter().map(|target| keys.stream(partition, *target)));
         Ok(Self {
-            connection,
+            connection: kept,
             stream,
             group: stage.as_str(),
             name: name.to_owned(),
@@ -130,7 +134,7 @@ impl Consumer {
         let mut command = redis::cmd("XREADGROUP");
         command.arg("GROUP").arg(self.group).arg(&self.name).arg("COUNT").arg(count);
         command.arg("BLOCK").arg(block.as_millis().max(1).to_string());
-        let reply = command.arg("STREAMS").arg(&self.stream).arg(">").query_async(&mut self.connection).await?;
+        let reply = command.arg("STREAMS").arg(&self.stream).arg(">").query_async(self.connection.get().await?).await?;
         let entries = reply::read_group(reply)?;
         Ok(entries.into_iter().map(|entry| Delivery { entry, before: 0 }).collect())
     }
@@ -146,9 +150,10 @@ impl Consumer {
             Whose::Own { silenced } => (String::new(), silenced),
             Whose::Idle(idle) => (idle.as_millis().to_string(), true),
         };
+        let Some(from) = after.successor() else { return Ok(Taken::default()) };
         let mut command = redis::cmd("EVALSHA");
         command.arg(TAKE.get_hash()).arg(1).arg(&self.stream).arg(self.group).arg(&self.name);
-        command.arg(count).arg(after.to_string()).arg(idle).arg(company).arg(u8::from(counted));
+        command.arg(count).arg(from.to_string()).arg(idle).arg(company).arg(u8::from(counted));
         let (next, rows): (Value, Vec<(Value, u64, Value)>) = self.run_script(&TAKE, &command).await?;
         let deliveries = rows.into_iter().map(|(id, before, fields)| {
             Ok(Delivery { entry: reply::entry(COMMAND, Value::Array(vec![id, fields]))?, before })
@@ -167,7 +172,7 @@ impl Consumer {
             command.arg(delivery.entry.id.to_string()).arg("RETRYCOUNT").arg(delivery.before + 1).arg("JUSTID");
             pipeline.add_command(command);
         }
-        Ok(pipeline.exec_async(&mut self.connection).await?)
+        Ok(pipeline.exec_async(self.connection.get().await?).await?)
     }
 
     /// Gives entries back untouched: whoever looks next takes them over at once, and this delivery does not count.
@@ -183,7 +188,7 @@ impl Consumer {
             command.arg("RETRYCOUNT").arg(delivery.before).arg("JUSTID");
             pipeline.add_command(command);
         }
-        Ok(pipeline.exec_async(&mut self.connection).await?)
+        Ok(pipeline.exec_async(self.connection.get().await?).await?)
     }
 
     fn claim_command(&self, idle: Duration) -> redis::Cmd {
@@ -205,7 +210,7 @@ impl Consumer {
         }
         let mut command = self.claim_command(Duration::ZERO);
         command.arg(ids);
-        command.arg("JUSTID").exec_async(&mut self.connection).await?;
+        command.arg("JUSTID").exec_async(self.connection.get().await?).await?;
         Ok(())
     }
 
@@ -215,8 +220,8 @@ impl Consumer {
     /// When Redis cannot be reached, no longer knows the group, or a target is no stream. After an unreadable reply
     /// the script may have run; running it again is harmless.
     pub async fn hand_off(&mut self, endings: Vec<(EntryId, HandOff)>) -> Result<HandedOff, Error> {
-        const DEAD: usize = 2;
-        const FIRST_TARGET: usize = 3;
+        const DEAD: usize = BOOKS_KEYS + 1;
+        const FIRST_TARGET: usize = BOOKS_KEYS + 2;
         let mut command = redis::cmd("EVALSHA");
         command.arg(HAND_OFF.get_hash()).arg(self.keys.len());
         for key in &self.keys {
@@ -244,17 +249,19 @@ impl Consumer {
         Ok(HandedOff { handed, already })
     }
 
-    /// Removes what every group has acknowledged from the stream.
+    /// Removes what every group has acknowledged from the stream; how many entries. `None` while the books do not
+    /// balance, unless they are `checked`: what was delivered to nobody must be found first ([`Redis::recover`]).
     ///
     /// # Errors
     /// When Redis cannot be reached.
-    pub async fn trim(&mut self) -> Result<u64, Error> {
+    pub async fn trim(&mut self, checked: bool) -> Result<Option<u64>, Error> {
         let mut command = redis::cmd("EVALSHA");
-        command.arg(TRIM.get_hash()).arg(1).arg(&self.stream);
+        command.arg(TRIM.get_hash()).arg(BOOKS_KEYS).arg(&self.keys[..BOOKS_KEYS]);
+        command.arg(self.group).arg(u8::from(checked));
         failpoint::hit::<Error>(&format!("{}.before_trim", self.group))?;
-        let removed = self.run_script(&TRIM, &command).await?;
+        let (removed, is_doubtful): (u64, bool) = self.run_script(&TRIM, &command).await?;
         failpoint::hit::<Error>(&format!("{}.trimmed", self.group))?;
-        Ok(removed)
+        Ok((!is_doubtful).then_some(removed))
     }
 
     async fn run_script<T: redis::FromRedisValue>(
@@ -262,11 +269,12 @@ impl Consumer {
         script: &Script,
         command: &redis::Cmd,
     ) -> Result<T, Error> {
-        match command.query_async(&mut self.connection).await {
+        let connection = self.connection.get().await?;
+        match command.query_async(connection).await {
             // A restarted Redis has forgotten its scripts.
             Err(error) if error.code() == Some("NOSCRIPT") => {
-                script.load_async(&mut self.connection).await?;
-                Ok(command.query_async(&mut self.connection).await?)
+                script.load_async(connection).await?;
+                Ok(command.query_async(connection).await?)
             }
             reply => Ok(reply?),
         }

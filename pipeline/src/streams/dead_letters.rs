@@ -39,13 +39,26 @@ const LOOK_LETTERS_MAX: u64 = 10_000;
 /// Bytes of letters that `status` looks at.
 const LOOK_BYTES_MAX: usize = 32 << 20;
 
-/// How many of the newest letters have which reason.
+/// What lies there until somebody decides, and why: a letter that was replayed is decided about.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct DeadLetterReasons {
-    /// By the word of the reason; `other` for entries that name none.
+    /// How many letters nobody has replayed. Of those beyond `of` the marks of replays are counted, without a look at
+    /// whether each still has its letter.
+    pub undecided: u64,
+    /// Of the letters that were looked at, those that nobody has replayed, by the word of their reason; `other` for
+    /// entries that name none.
     pub reasons: BTreeMap<&'static str, u64>,
-    /// How many letters were looked at.
+    /// How many letters were looked at, from the newest on.
     pub of: u64,
+    /// The newest of them that nobody has replayed.
+    #[serde(skip)]
+    pub newest: Option<EntryId>,
+    /// The oldest of them that nobody has replayed.
+    #[serde(skip)]
+    pub oldest: Option<EntryId>,
+    /// How many letters and how many marks of replays there were.
+    #[serde(skip)]
+    pub size: (u64, u64),
 }
 
 /// Which way a walk goes.
@@ -105,8 +118,16 @@ impl Redis {
         Ok(LetterWalk { partition, direction, rest, page: FIRST_PAGE_LETTERS })
     }
 
-    /// The reasons of the newest letters of a partition, as many as there are up to a bound of letters and bytes: a
-    /// look, not an account.
+    /// How many letters of a partition have the mark of a replay; marks may outlive their letters for a while.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn replayed_letters(&self, connection: &mut MultiplexedConnection, partition: u16) -> Result<u64, Error> {
+        Ok(redis::cmd("HLEN").arg(self.keys().dead_replays(partition)).query_async(connection).await?)
+    }
+
+    /// What is undecided among the letters of a partition, and the reasons of the newest ones, as many as there are up
+    /// to a bound of letters and bytes: a look, not an account.
     ///
     /// # Errors
     /// When Redis cannot be reached.
@@ -116,8 +137,10 @@ impl Redis {
         partition: u16,
     ) -> Result<DeadLetterReasons, Error> {
         let mut walk = self.walk_dead_letters(connection, partition, Direction::NewestFirst, None).await?;
-        let mut found = DeadLetterReasons::default();
-        let mut bytes = 0;
+        let size =
+            (self.dead_letters(connection, partition).await?, self.replayed_letters(connection, partition).await?);
+        let mut found = DeadLetterReasons { size, ..DeadLetterReasons::default() };
+        let (mut bytes, mut replayed) = (0, 0);
         while found.of < LOOK_LETTERS_MAX
             && bytes < LOOK_BYTES_MAX
             && let Some(page) = walk.next_page(self, connection).await?
@@ -125,11 +148,21 @@ impl Redis {
             for letter in page {
                 bytes += letter.bytes();
                 found.of += 1;
+                if letter.replayed.is_some() {
+                    replayed += 1;
+                    continue;
+                }
+                found.undecided += 1;
+                found.newest.get_or_insert(letter.id.entry);
+                found.oldest = Some(letter.id.entry);
                 // Words from anybody do not become names of ours.
                 let reason = letter.reason().and_then(|reason| reason.parse().ok()).map_or("other", DeadReason::as_str);
                 *found.reasons.entry(reason).or_default() += 1;
             }
         }
+        let (letters, marks) = size;
+        let older = letters.saturating_sub(found.of);
+        found.undecided += older - marks.saturating_sub(replayed).min(older);
         Ok(found)
     }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use redis::{Value, aio::MultiplexedConnection};
+use redis::Value;
 
-use super::{Error, Redis, reply};
+use super::{Error, KeptConnection, Redis, reply};
 use crate::message::EntryId;
 
 /// The consumer group of the notifier.
@@ -19,7 +19,7 @@ const READ_ENTRIES_MAX: usize = 5_000;
 /// The one consumer of the group of the notifier.
 #[derive(Debug)]
 pub struct EventsReader {
-    connection: MultiplexedConnection,
+    connection: KeptConnection,
     stream: String,
 }
 
@@ -30,10 +30,10 @@ impl EventsReader {
     /// # Errors
     /// When Redis cannot be reached or refuses.
     pub async fn join(redis: &Redis) -> Result<Self, Error> {
-        let mut reader = Self { connection: redis.connect().await?, stream: redis.keys().events() };
+        let mut reader = Self { connection: KeptConnection::new(redis), stream: redis.keys().events() };
         let mut create = redis::cmd("XGROUP");
         create.arg("CREATE").arg(&reader.stream).arg(NOTIFICATION_GROUP).arg("$").arg("MKSTREAM");
-        match create.exec_async(&mut reader.connection).await {
+        match create.exec_async(reader.connection.get().await?).await {
             Err(error) if error.code() == Some("BUSYGROUP") => {}
             created => created?,
         }
@@ -61,7 +61,7 @@ impl EventsReader {
             command.arg("BLOCK").arg(block.as_millis().max(1).to_string());
         }
         let reply: Value =
-            command.arg("STREAMS").arg(&self.stream).arg(after).query_async(&mut self.connection).await?;
+            command.arg("STREAMS").arg(&self.stream).arg(after).query_async(self.connection.get().await?).await?;
         Ok(reply::read_group(reply)?.into_iter().map(|entry| entry.id).collect())
     }
 
@@ -78,6 +78,6 @@ impl EventsReader {
         for id in ids {
             command.arg(id.to_string());
         }
-        Ok(command.exec_async(&mut self.connection).await?)
+        Ok(command.exec_async(self.connection.get().await?).await?)
     }
 }

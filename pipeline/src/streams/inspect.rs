@@ -5,7 +5,12 @@ use std::{collections::HashMap, fmt};
 use redis::{Value, aio::MultiplexedConnection};
 use serde::Serialize;
 
-use super::{Error, Redis, reply};
+use super::{
+    Error, Redis,
+    age::{Age, AgeUnknown, range_after},
+    books::Books,
+    reply,
+};
 use crate::{
     message::{Entry, EntryId},
     topology::StageName,
@@ -39,8 +44,8 @@ pub struct GroupState {
     pub lag: Option<u64>,
     /// Why the lag is unknown; `None` while it is known.
     pub lag_unknown: Option<LagUnknown>,
-    /// Milliseconds since the oldest entry that nobody has read was added, by the server's clock; `None` when all is read.
-    /// Known also where the lag is not.
+    /// Milliseconds since the oldest entry that nobody has read was added, by the server's clock; `None` when all is read,
+    /// and where `age_unknown` says why. Known also where the lag is not.
     pub unread_age_ms: Option<u64>,
     /// Entries that were read and not acknowledged.
     pub pending: u64,
@@ -48,6 +53,14 @@ pub struct GroupState {
     pub pending_age_ms: Option<u64>,
     /// Milliseconds since the oldest entry that is not acknowledged was added, by the server's clock.
     pub oldest_age_ms: Option<u64>,
+    /// Why an age is unknown although there is an entry: its id is of the future. `None` while all ages are known.
+    pub age_unknown: Option<AgeUnknown>,
+    /// The oldest entry that nobody has read.
+    #[serde(skip)]
+    pub oldest_unread: Option<EntryId>,
+    /// The oldest entry that was read and not acknowledged.
+    #[serde(skip)]
+    pub oldest_pending: Option<EntryId>,
     /// The low-water mark: the oldest entry that is not acknowledged. `None` when everything is.
     #[serde(skip)]
     pub low_water: Option<EntryId>,
@@ -56,6 +69,8 @@ pub struct GroupState {
     pub last_delivered: EntryId,
     /// Its members.
     pub consumers: Vec<ConsumerState>,
+    /// Whether all that was added is dealt with; only of the stage's own group, and only with the whole stream.
+    pub books: Option<Books>,
 }
 
 impl GroupState {
@@ -125,7 +140,11 @@ impl Redis {
         partition: u16,
         stage: StageName,
     ) -> Result<StreamState, Error> {
-        stream_state(connection, self.keys().stream(partition, stage)).await
+        let mut state = stream_state(connection, self.keys().stream(partition, stage)).await?;
+        if let Some(own) = state.groups.iter_mut().find(|group| group.name == stage.as_str()) {
+            own.books = Some(self.books(connection, partition, stage).await?);
+        }
+        Ok(state)
     }
 
     /// The state of the stage's own group, or `None` when Redis does not know it.
@@ -210,7 +229,8 @@ impl Redis {
         count: usize,
     ) -> Result<Vec<Entry>, Error> {
         let mut range = redis::cmd("XRANGE");
-        range.arg(self.keys().dead(partition)).arg(format!("({after}")).arg("+").arg("COUNT").arg(count);
+        let (from, to) = range_after(after);
+        range.arg(self.keys().dead(partition)).arg(from).arg(to).arg("COUNT").arg(count);
         reply::entries("XRANGE", range.query_async(connection).await?)
     }
 
@@ -326,18 +346,23 @@ async fn groups(
         let oldest_pending = if pending > 0 { oldest_pending(connection, key, &name).await? } else { None };
         let oldest_unread = oldest_unread(connection, key, last_delivered).await?;
         let low_water = oldest_pending.into_iter().chain(oldest_unread).min();
-        let age = |id: EntryId| now_ms.saturating_sub(id.ms);
+        let age = |id: Option<EntryId>| id.map(|id| Age::of(id, now_ms));
+        let known = |id: Option<EntryId>| age(id).and_then(Age::known);
         let lag = known_lag(&map, oldest_unread, length);
         groups.push(GroupState {
             lag: lag.ok(),
             lag_unknown: lag.err(),
-            unread_age_ms: oldest_unread.map(age),
+            unread_age_ms: known(oldest_unread),
             pending,
-            pending_age_ms: oldest_pending.map(age),
-            oldest_age_ms: low_water.map(age),
+            pending_age_ms: known(oldest_pending),
+            oldest_age_ms: known(low_water),
+            age_unknown: age(oldest_unread).or(age(oldest_pending)).and_then(Age::unknown),
+            oldest_unread,
+            oldest_pending,
             low_water,
             last_delivered,
             consumers: consumers(connection, key, &name).await?,
+            books: None,
             name,
         });
     }
@@ -371,7 +396,8 @@ async fn oldest_unread(
     after: EntryId,
 ) -> Result<Option<EntryId>, Error> {
     let mut command = redis::cmd("XRANGE");
-    command.arg(key).arg(format!("({after}")).arg("+").arg("COUNT").arg(1);
+    let (from, to) = range_after(after);
+    command.arg(key).arg(from).arg(to).arg("COUNT").arg(1);
     let entries = reply::entries("XRANGE", command.query_async(connection).await?)?;
     Ok(entries.first().map(|entry| entry.id))
 }

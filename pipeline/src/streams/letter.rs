@@ -256,10 +256,10 @@ impl DeadLetter {
         let marks = |name: &[u8]| name == REPLAYED_FROM.as_bytes() || name == REPLAYS.as_bytes();
         fields.extend(self.original.iter().filter(|(name, _)| !marks(name)).cloned());
         if let Some(body) = body {
-            match fields.iter_mut().find(|(name, _)| name == BODY.as_bytes()) {
-                Some((_, old)) => body.clone_into(old),
-                None => fields.push((BODY.into(), body.to_vec())),
-            }
+            let place = fields.iter().position(|(name, _)| name == BODY.as_bytes()).unwrap_or(fields.len());
+            // Of a field that stood there twice none is left but this one.
+            fields.retain(|(name, _)| name != BODY.as_bytes());
+            fields.insert(place.min(fields.len()), (BODY.into(), body.to_vec()));
         }
         if fields.len() == MARKS || (body.is_none() && self.reason() == Some(DeadReason::Deleted.as_str())) {
             return Err(Unreplayable::NoContent);
@@ -342,6 +342,13 @@ mod tests {
         let (stage, message) = letter.replay(Some(b"2")).expect("it can");
         assert_eq!(stage, StageName::Reservation);
         assert_eq!(message, fields(&[("replayed_from", "9-1"), ("replays", "5"), ("body", "2")]));
+    }
+
+    #[test]
+    fn another_body_takes_the_place_of_all_that_stood_there() {
+        let letter = letter(&[("body", "1"), ("note", "n"), ("body", "2")], &OURS);
+        let (_, message) = letter.replay(Some(b"3")).expect("it is of ours");
+        assert_eq!(message[2..], fields(&[("body", "3"), ("note", "n")]));
     }
 
     #[test]

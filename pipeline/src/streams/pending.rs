@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 use redis::{Script, Value, aio::MultiplexedConnection};
 use serde::Serialize;
 
-use super::{Error, Redis, reply};
+use super::{Error, Redis, age::range_after, reply};
 use crate::{
     message::{Entry, EntryId},
     topology::StageName,
@@ -107,7 +107,8 @@ impl Redis {
         if let Some(idle) = idle {
             command.arg("IDLE").arg(idle.as_millis().to_string());
         }
-        command.arg(format!("({after}")).arg("+").arg(count);
+        let (from, to) = range_after(after);
+        command.arg(from).arg(to).arg(count);
         if let Some(consumer) = consumer {
             command.arg(consumer);
         }
@@ -154,11 +155,11 @@ impl Release {
         connection: &mut MultiplexedConnection,
     ) -> Result<Option<BTreeMap<String, Released>>, Error> {
         const COMMAND: &str = "release.lua";
-        let Some(after) = self.after else { return Ok(None) };
+        let Some(from) = self.after.and_then(EntryId::successor) else { return Ok(None) };
         let mut command = redis::cmd("EVALSHA");
         command.arg(RELEASE.get_hash()).arg(1).arg(&self.stream).arg(self.stage.as_str());
         command.arg(self.consumer.as_deref().unwrap_or_default()).arg(self.idle.as_millis().to_string());
-        command.arg(after.to_string()).arg(RELEASE_PAGE).arg(LONG_AGO_MS);
+        command.arg(from.to_string()).arg(RELEASE_PAGE).arg(LONG_AGO_MS);
         let mut reply: redis::RedisResult<(Value, Vec<Count>)> = command.query_async(connection).await;
         // A restarted Redis has forgotten its scripts.
         if matches!(&reply, Err(error) if error.code() == Some("NOSCRIPT")) {

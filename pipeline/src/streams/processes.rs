@@ -1,11 +1,14 @@
 //! What the processes of an installation say of themselves, once a second, so that others can show them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
-use redis::{AsyncCommands, aio::MultiplexedConnection};
+use redis::{AsyncCommands, Script, aio::MultiplexedConnection};
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Redis};
+
+/// Notes fields of a hash, also while Redis is full.
+pub(super) static REPORT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("report.lua")));
 
 /// Reports that were not renewed for this long are removed by whoever looks.
 const KEPT_MS: u64 = 600_000;
@@ -38,6 +41,10 @@ pub struct ProcessReport {
     pub draining: bool,
     /// What it does beside the stages: relay, collector, …
     pub roles: Vec<String>,
+    /// Why Postgres refuses what this process asks of it; `None` while it does not.
+    pub postgres_refuses: Option<String>,
+    /// Whether it counts what it acknowledges: versions before this one do not.
+    pub counts: bool,
     /// What its stages have done since it started.
     pub stages: BTreeMap<String, StageReport>,
 }
@@ -69,7 +76,7 @@ impl Redis {
         report: &ProcessReport,
     ) -> Result<(), Error> {
         let text = serde_json::to_string(report).expect("texts and numbers are always JSON");
-        Ok(connection.hset(self.keys().processes(), &report.id, text).await?)
+        Ok(REPORT.key(self.keys().processes()).arg(&report.id).arg(text).invoke_async(connection).await?)
     }
 
     /// Takes a report back: the process has ended.
@@ -103,7 +110,11 @@ impl Redis {
             }
         }
         if !gone.is_empty() {
-            connection.hdel::<_, _, ()>(&key, gone).await?;
+            match connection.hdel::<_, _, ()>(&key, gone).await.map_err(Error::from) {
+                // They are left out all the same.
+                Err(error) if error.refusal().is_some() => {}
+                removed => removed?,
+            }
         }
         reports.truncate(PROCESSES_MAX);
         Ok(reports)

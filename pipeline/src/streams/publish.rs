@@ -3,7 +3,7 @@
 use redis::{Pipeline, Value, aio::MultiplexedConnection};
 use tracing::{Instrument, Span};
 
-use super::{Error, Fields, Redis, reply};
+use super::{Error, Fields, KeptConnection, Redis, reply};
 use crate::{
     message::{BODY, EntryId, IMPORT, OrderRef, TRACEPARENT, TRACESTATE},
     topology::StageName,
@@ -13,7 +13,7 @@ use crate::{
 /// Adds messages to the stream of one stage in one partition.
 #[derive(Debug)]
 pub struct Publisher {
-    connection: MultiplexedConnection,
+    connection: KeptConnection,
     stream: String,
     stage: StageName,
     partition: u16,
@@ -26,7 +26,9 @@ impl Publisher {
     /// When Redis cannot be reached.
     pub async fn connect(redis: &Redis, partition: u16, stage: StageName) -> Result<Self, Error> {
         let stream = redis.keys().stream(partition, stage);
-        Ok(Self { connection: redis.connect().await?, stream, stage, partition })
+        let mut connection = KeptConnection::new(redis);
+        connection.get().await?;
+        Ok(Self { connection, stream, stage, partition })
     }
 
     /// Adds the bodies in order, in one round trip; the id of the last one, or `None` for no bodies. After an error
@@ -49,7 +51,7 @@ impl Publisher {
             }
             add_context(command, context.as_ref());
         }
-        let query = pipeline.query_async(&mut self.connection).instrument(send.clone());
+        let query = pipeline.query_async(self.connection.get().await?).instrument(send.clone());
         let ids: Vec<Value> = query.await.inspect_err(|_| trace::failed(&send, "redis"))?;
         ids.last().map(|id| reply::id("XADD", id)).transpose()
     }

@@ -6,16 +6,16 @@
 -- finds it after its own time.
 --
 -- KEYS[1]   the stream
--- ARGV      group, whose ('' for everybody's), idle milliseconds, after which id, how many at most, the day in milliseconds
+-- ARGV      group, whose ('' for everybody's), idle milliseconds, from which id, how many at most, the day in milliseconds
 -- Reply     {after which id to go on, or 0-0 when there are no more; {{consumer, entries made free, entries left}, …}}
 local stream, group, whose = KEYS[1], ARGV[1], ARGV[2]
-local idle, after, most, day = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
+local idle, from, most, day = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 
 local rows
 if whose == '' then
-    rows = redis.call('XPENDING', stream, group, 'IDLE', idle, '(' .. after, '+', most)
+    rows = redis.call('XPENDING', stream, group, 'IDLE', idle, from, '+', most)
 else
-    rows = redis.call('XPENDING', stream, group, 'IDLE', idle, '(' .. after, '+', most, whose)
+    rows = redis.call('XPENDING', stream, group, 'IDLE', idle, from, '+', most, whose)
 end
 
 local counts, order = {}, {}

@@ -11,17 +11,17 @@
 -- would forget it without a word.
 --
 -- KEYS[1]   the stream
--- ARGV      group, consumer, how many at most, after which id, idle milliseconds ('' for the consumer's own),
+-- ARGV      group, consumer, how many at most, from which id, idle milliseconds ('' for the consumer's own),
 --           company, counted (1: those who had the entries before fell silent; 0: it was us, and only a reply was lost)
 -- Reply     {after which id to go on, or 0-0 when there are no more; {{id, deliveries before this one, fields}, …}}
 local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
-local most, after, idle, company, counted = tonumber(ARGV[3]), ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7]
+local most, from, idle, company, counted = tonumber(ARGV[3]), ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7]
 
 local rows
 if idle == '' then
-    rows = redis.call('XPENDING', stream, group, '(' .. after, '+', most, consumer)
+    rows = redis.call('XPENDING', stream, group, from, '+', most, consumer)
 else
-    rows = redis.call('XPENDING', stream, group, 'IDLE', idle, '(' .. after, '+', most)
+    rows = redis.call('XPENDING', stream, group, 'IDLE', idle, from, '+', most)
 end
 
 local taken = {}

@@ -62,7 +62,7 @@ impl Unacknowledged {
             self.rest = None;
             return Ok(None);
         };
-        self.rest = (page.len() == PAGE_ENTRIES_MAX).then(|| (after(last), to));
+        self.rest = last.successor().filter(|_| page.len() == PAGE_ENTRIES_MAX).map(|from| (from, to));
 
         let delivered_to = last.min(self.last_delivered);
         if from <= delivered_to {
@@ -102,17 +102,12 @@ impl Unacknowledged {
                 pending.insert(id);
             }
             match last {
-                Some(last) if page.len() == PAGE_ENTRIES_MAX && last < to => from = after(last),
+                Some(last) if page.len() == PAGE_ENTRIES_MAX && last < to => match last.successor() {
+                    Some(next) => from = next,
+                    None => return Ok(pending),
+                },
                 _ => return Ok(pending),
             }
         }
-    }
-}
-
-/// The smallest id after this one.
-fn after(id: EntryId) -> EntryId {
-    match id.seq.checked_add(1) {
-        Some(seq) => EntryId { ms: id.ms, seq },
-        None => EntryId { ms: id.ms.saturating_add(1), seq: 0 },
     }
 }

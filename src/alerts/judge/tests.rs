@@ -19,6 +19,7 @@ fn calm() -> Snapshot {
     (snapshot.seq, snapshot.at) = (1, at(0));
     snapshot.stages = StageName::ALL.map(StageView::idle).into();
     (snapshot.drift, snapshot.relay.behind) = (Some(0), Some(0));
+    snapshot.abandoned_imports = Some(AbandonedImports::default());
     snapshot
 }
 
@@ -156,7 +157,8 @@ fn counts_are_bad_from_their_threshold_on() {
         bench.judge(rule, &RuleState::default()).level
     };
     for (count, expected) in [(9, Level::Good), (10, Level::Bad)] {
-        snapshot.dead_letters.count = count;
+        // Those that were replayed warn of nothing.
+        (snapshot.dead_letters.count, snapshot.dead_letters.undecided) = (count + 90, count);
         assert_eq!(level(&snapshot, Rule::DeadLetters), expected);
     }
     for (drift, expected) in [(Some(2), Level::Good), (Some(3), Level::Bad), (None, Level::Unknown)] {
@@ -173,6 +175,28 @@ fn counts_are_bad_from_their_threshold_on() {
         snapshot.relay.behind = behind;
         assert_eq!(level(&snapshot, Rule::RelayBehind), expected);
     }
+    // However few they are: nobody carries them.
+    snapshot.relay.behind = Some(299);
+    for (age, expected) in [(14.9, Level::Good), (15.0, Level::Between), (30.0, Level::Between), (30.1, Level::Bad)] {
+        snapshot.relay.behind_seconds = Some(age);
+        assert_eq!(level(&snapshot, Rule::RelayBehind), expected, "{age}");
+    }
+    let said = judged(Rule::RelayBehind, &snapshot, &RuleState::default()).message;
+    assert_eq!(said, "KPIs and leaderboards are 299 events behind, the oldest for 30 s.");
+}
+
+#[test]
+fn imports_that_lost_their_process_are_named() {
+    let mut snapshot = calm();
+    let mut said = |count, file: &str| {
+        snapshot.abandoned_imports = Some(AbandonedImports { count, newest: 7, file: file.to_owned() });
+        let reading = judged(Rule::ImportAbandoned, &snapshot, &RuleState::default());
+        assert_eq!(reading.level, Level::Bad);
+        reading.message
+    };
+    assert_eq!(said(1, "orders.csv"), "Import 7 (orders.csv) has lost its process: import the same file again.");
+    assert!(said(1_200, "a\u{1b}[31m.csv").starts_with("1,200 imports have lost their process, last 7 (a"));
+    assert!(!said(1, "a\u{1b}[31m.csv").contains('\u{1b}'));
 }
 
 /// Payment has so many orders ended, this second.
@@ -229,6 +253,10 @@ fn holding(second: i64, id: u64, age: f64) -> Snapshot {
             lag: Some(0),
             lag_unknown: None,
             unread_age_ms: None,
+            age_unknown: None,
+            books: None,
+            oldest_unread: None,
+            oldest_pending: None,
             pending: 1,
             pending_age_ms: None,
             oldest_age_ms: None,
@@ -260,4 +288,42 @@ fn an_old_message_is_stuck_only_if_it_does_not_move() {
     assert_eq!(look(259, 199, 959.0), Level::Bad);
     assert_eq!(look(260, 1_000, 200.0), Level::Good);
     assert_eq!(look(330, 1_000, 270.0), Level::Good, "it does not move, and is not old");
+}
+
+#[test]
+fn a_server_that_refuses_is_told_with_its_reason_and_blamed_on_no_stage() {
+    let mut snapshot = calm();
+    behind(&mut snapshot.stages[1], 500.0);
+    snapshot.redis_refuses = Some(Away { since: at(-7), error: "it is full (maxmemory)".to_owned() });
+    let told = judged(Rule::ServerRefuses, &snapshot, &RuleState::default());
+    assert_eq!((told.level, told.value), (Level::Bad, Some(7.0)));
+    assert_eq!(told.message, "Redis refuses writes: it is full (maxmemory). Workers wait, and lose nothing.");
+    assert_eq!(judged(Rule::NoProgress, &snapshot, &RuleState::default()).level, Level::Unknown);
+    // A Postgres that takes no connections answers nobody, and says why.
+    let too_many = Away { since: at(-9), error: "it has too many connections (max_connections)".to_owned() };
+    (snapshot.postgres_away, snapshot.postgres_refuses) = (Some(too_many.clone()), Some(too_many));
+    assert_eq!(judged(Rule::ServerAway, &snapshot, &RuleState::default()).level, Level::Good);
+    let both = judged(Rule::ServerRefuses, &snapshot, &RuleState::default());
+    assert_eq!(both.value, Some(9.0));
+    assert!(both.message.contains("; Postgres refuses: it has too many connections"), "{}", both.message);
+}
+
+#[test]
+fn what_went_back_and_what_was_delivered_to_nobody_is_told_while_it_is_news() {
+    let setback = |cause: &str, detail: &str| pipeline::store::Reconciliation {
+        finished_at: at(-60),
+        ..pipeline::store::Reconciliation::now(cause, detail.to_owned())
+    };
+    let mut snapshot = calm();
+    snapshot.setbacks = vec![setback("deliveries_lost", "incoming: 3"), setback("redis_went_back", "from 10 to 9")];
+    let back = judged(Rule::ServerWentBack, &snapshot, &RuleState::default());
+    assert_eq!((back.level, back.value), (Level::Bad, Some(60.0)));
+    assert!(back.message.ends_with(" UTC: from 10 to 9."), "{}", back.message);
+    let lost = judged(Rule::DeliveriesLost, &snapshot, &RuleState::default());
+    assert!(lost.level == Level::Bad && lost.message.ends_with("incoming: 3."), "{}", lost.message);
+    snapshot.stages[0].missing = Some(7);
+    let lost = judged(Rule::DeliveriesLost, &snapshot, &RuleState::default());
+    assert_eq!((lost.stage, lost.value), (Some(StageName::Reservation), Some(7.0)));
+    snapshot.postgres_away = Some(Away { since: at(0), error: String::new() });
+    assert_eq!(judged(Rule::ServerWentBack, &snapshot, &RuleState::default()).level, Level::Unknown);
 }

@@ -19,6 +19,27 @@ pub(super) struct LedgerLines {
     key: Option<String>,
 }
 
+/// Why there is no ledger to compare with. One that is there and cannot be read to its end is another matter.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotThere {
+    #[error("the provider's ledger cannot be read: the provider is not reached")]
+    Unreachable(#[source] reqwest::Error),
+    #[error("the provider shows no ledger at {0}: it answered 404")]
+    None(Url),
+    #[error(
+        "the provider does not let us in: it answered {0} (the key: ORDERSTREAM_GATEWAY_KEY, of a provider of before ORDERSTREAM_GATEWAY_KEY_NAME)"
+    )]
+    NotLetIn(reqwest::StatusCode),
+}
+
+/// A line of a ledger.
+pub(super) enum Line {
+    /// As the contract has it.
+    Entry(LedgerLine),
+    /// Of this reference, and nothing that the contract knows.
+    Odd { reference: String, why: String },
+}
+
 /// A charge or refund.
 #[derive(Debug, Deserialize)]
 pub(super) struct LedgerLine {
@@ -26,6 +47,18 @@ pub(super) struct LedgerLine {
     pub(super) status: Status,
     pub(super) reference: String,
     pub(super) amount: String,
+    pub(super) currency: String,
+    #[serde(default)]
+    pub(super) id: Option<String>,
+    /// Of a refund: the id of its charge.
+    #[serde(default)]
+    pub(super) charge: Option<String>,
+}
+
+/// What can be said of a line that is odd otherwise.
+#[derive(Deserialize)]
+struct Named {
+    reference: String,
 }
 
 /// Which way the money went.
@@ -68,7 +101,13 @@ impl LedgerLines {
         if let Some(key) = &self.key {
             request = request.bearer_auth(key);
         }
-        let response = request.send().await.context("the provider's ledger cannot be read")?;
+        let response = request.send().await.map_err(NotThere::Unreachable)?;
+        if response.status() == reqwest::StatusCode::NOT_FOUND {
+            return Err(NotThere::None(self.url.clone()).into());
+        }
+        if matches!(response.status(), reqwest::StatusCode::UNAUTHORIZED | reqwest::StatusCode::FORBIDDEN) {
+            return Err(NotThere::NotLetIn(response.status()).into());
+        }
         if response.status() != reqwest::StatusCode::OK {
             bail!("the provider shows no ledger at {}: it answered {}", self.url, response.status());
         }
@@ -88,14 +127,24 @@ pub(super) struct Reading {
 
 impl Reading {
     /// The next line; `None` at the end.
-    pub(super) async fn next(&mut self) -> anyhow::Result<Option<LedgerLine>> {
+    ///
+    /// # Errors
+    /// When the ledger breaks off, or a line does not even say of which reference it is.
+    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Line>> {
         loop {
             let rest = &self.piece[self.at..];
             if let Some(end) = memchr::memchr(b'\n', rest) {
                 self.number += 1;
                 self.at += end + 1;
-                let line = serde_json::from_slice(&rest[..end]);
-                return line.map(Some).with_context(|| format!("line {} of the provider's ledger", self.number));
+                let line = &rest[..end];
+                let why = match serde_json::from_slice(line) {
+                    Ok(entry) => return Ok(Some(Line::Entry(entry))),
+                    Err(why) => why,
+                };
+                return match serde_json::from_slice(line) {
+                    Ok(Named { reference }) => Ok(Some(Line::Odd { reference, why: why.to_string() })),
+                    Err(_) => Err(why).with_context(|| format!("line {} of the provider's ledger", self.number)),
+                };
             }
             if rest.len() > LINE_BYTES_MAX {
                 bail!("the provider's ledger has a line of more than {LINE_BYTES_MAX} bytes");

@@ -93,7 +93,7 @@ fn confirm(letters: u64) -> Result<()> {
         let message = format!("this would discard {letters} letters for good: add --yes to mean it, --dry-run to look");
         return Err(Refusal::new(Exit::Usage, message).into());
     }
-    eprint!("Discard {letters} letters for good? [y/N] ");
+    crate::output::ask(&format!("Discard {letters} letters for good? [y/N] "));
     let mut answer = String::new();
     tokio::task::block_in_place(|| io::stdin().lock().read_line(&mut answer))?;
     match answer.trim() {

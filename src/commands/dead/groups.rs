@@ -205,7 +205,7 @@ pub(super) async fn run(desk: &mut Desk, args: GroupsArgs, globals: &Globals) ->
         return Ok(Exit::Done);
     }
     if found.groups.is_empty() {
-        eprintln!("no dead letters match");
+        crate::output::note!("no dead letters match");
         return Ok(Exit::Done);
     }
     let rows = found.groups.iter().map(|group| {
@@ -227,10 +227,10 @@ pub(super) async fn run(desk: &mut Desk, args: GroupsArgs, globals: &Globals) ->
         rows.collect(),
     )?;
     if found.others > 0 {
-        eprintln!("{} more letters are in further groups", thousands(found.others));
+        crate::output::note!("{} more letters are in further groups", thousands(found.others));
     }
     if found.of < found.total {
-        eprintln!("the newest {} of {} letters were looked at", thousands(found.of), thousands(found.total));
+        crate::output::note!("the newest {} of {} letters were looked at", thousands(found.of), thousands(found.total));
     }
     Ok(Exit::Done)
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod discard;
 pub(crate) mod groups;
+mod prospect;
 pub(crate) mod replay;
 pub(crate) mod selection;
 pub(crate) mod show;
@@ -148,10 +149,10 @@ async fn list(desk: &mut Desk, args: ListArgs, globals: &Globals) -> Result<Exit
     }
     let Page { letters, next, missing } = page;
     for id in missing {
-        eprintln!("error: there is no dead letter {id}");
+        crate::output::note!("error: there is no dead letter {id}");
     }
     if letters.is_empty() {
-        eprintln!("no dead letters match");
+        crate::output::note!("no dead letters match");
         return Ok(exit);
     }
     let short = |text: Option<String>| text.map_or_else(|| "-".to_owned(), |text| shown(&text));
@@ -177,7 +178,7 @@ async fn list(desk: &mut Desk, args: ListArgs, globals: &Globals) -> Result<Exit
     let header = ["ID", "REASON", "STAGE", "ORDER", "DIED", "CAME BACK", "REPLAYED AS", "ERROR"];
     output::table(&header, &[5], rows)?;
     if let Some(next) = next {
-        eprintln!("more: add --after {next}");
+        crate::output::note!("more: add --after {next}");
     }
     Ok(exit)
 }

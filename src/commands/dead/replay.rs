@@ -10,16 +10,17 @@ use std::{
 use anyhow::{Context, Result};
 use pipeline::{
     domain::ActionVia,
-    message::{BODY_BYTES_MAX, Callback, Entry, Incoming, IncomingRefund, Message, OrderRef, Undecodable},
+    message::BODY_BYTES_MAX,
     shutdown::Shutdown,
-    store,
-    streams::{DeadLetter, Direction, Fields, Replay, Replayed},
+    store::{self, Store},
+    streams::{DeadLetter, Direction, Replay, Replayed},
     topology::StageName,
 };
 use tokio::time::Instant;
 
 use super::{
     Desk, demand_choice,
+    prospect::prospect,
     selection::Selection,
     tally::{Ended, Tally},
 };
@@ -99,16 +100,25 @@ async fn replay(desk: &mut Desk, letter: &DeadLetter, args: &ReplayArgs, body: O
         Ok(replay) => replay,
         Err(refusal) => return ended("refused", Some(refusal.to_string())),
     };
+    let replayed = letter.replayed.as_ref().filter(|_| !args.again);
+    if let Some(mark) = replayed.filter(|_| body.is_none()) {
+        return ended("already", already(&mark.became));
+    }
+    let prospect = prospect(&desk.store, letter, stage, &message).await?;
+    let prospect = prospect.map_err(|why| inert(why.as_bytes(), false));
     // The orders that go on with this message: that of the letter, and that of another body.
     let mut orders: Vec<_> = letter.order_ref().into_iter().map(|order| order.order_id).collect();
-    if body.is_some() {
-        let edited = check(letter, stage, &message).map_err(|error| {
-            let error = inert(error.to_string().as_bytes(), false);
-            Refusal::new(Exit::Usage, format!("stage {stage} would refuse this body, too: {error}"))
-        })?;
-        orders.extend(edited.map(|order| order.order_id));
+    match prospect {
+        Ok(order) => orders.extend(order.filter(|_| body.is_some()).map(|order| order.order_id)),
+        Err(why) if body.is_some() => {
+            return Err(Refusal::new(Exit::Usage, format!("stage {stage} would refuse this body, too: {why}")).into());
+        }
+        Err(why) if !args.force => {
+            return ended("refused", Some(format!("{}; --force replays it all the same", again(stage, &why))));
+        }
+        Err(_) => {}
     }
-    if let Some(mark) = letter.replayed.as_ref().filter(|_| !args.again) {
+    if let Some(mark) = replayed {
         return ended("already", already(&mark.became));
     }
     if args.dry_run {
@@ -126,15 +136,22 @@ async fn replay(desk: &mut Desk, letter: &DeadLetter, args: &ReplayArgs, body: O
     }
 }
 
-/// Reads the message as the stage will; the order that it names, if it is one between the stages.
-fn check(letter: &DeadLetter, stage: StageName, message: &Fields) -> Result<Option<OrderRef>, Undecodable> {
-    let entry = Entry { id: letter.id.entry, fields: message.clone() };
-    match stage {
-        StageName::Reservation => Incoming::decode(&entry).map(|_| None),
-        StageName::Refund => IncomingRefund::decode(&entry).map(|_| None),
-        StageName::Callback => Callback::decode(&entry).map(|_| None),
-        StageName::Payment | StageName::Settlement => OrderRef::decode(&entry).map(Some),
-    }
+/// What is said of a replay that must fail.
+fn again(stage: StageName, why: &str) -> String {
+    format!("{stage} would refuse it again: {why}")
+}
+
+/// Why a replay of the letter as it is must fail; `None` where it may succeed.
+///
+/// # Errors
+/// When Postgres cannot be reached.
+pub(crate) async fn hindrance(store: &Store, letter: &DeadLetter) -> Result<Option<String>> {
+    let (stage, message) = match letter.replay(None) {
+        Ok(replay) => replay,
+        Err(refusal) => return Ok(Some(refusal.to_string())),
+    };
+    let prospect = prospect(store, letter, stage, &message).await?;
+    Ok(prospect.err().map(|why| again(stage, &inert(why.as_bytes(), false))))
 }
 
 /// A body from a file; one byte more than a body may have says that it is too long.

@@ -114,7 +114,7 @@ impl Selection {
     /// Names the ids that are no letters.
     pub(super) fn report_missing(&self) {
         for id in &self.missing {
-            eprintln!("error: there is no dead letter {id}");
+            crate::output::note!("error: there is no dead letter {id}");
         }
     }
 }

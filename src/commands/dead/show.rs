@@ -188,8 +188,9 @@ fn advice(reason: Option<&str>) -> &'static str {
              it with --body FILE, or discard it"
         }
         Some(DeadReason::UnknownOrder) => {
-            "Postgres was restored to an older state. Bring the order in again (import its file, or add it), then \
-             discard this letter"
+            "Postgres was restored to an older state. When the ledgers of all providers have been compared (\"Postgres was \
+             restored\" in docs/OPERATIONS.md), bring the order in again (import its file, or add it), then discard this \
+             letter"
         }
         Some(DeadReason::Deleted) => {
             "somebody deleted the message before it was processed: its content is gone. Ask its producer to add the \

@@ -80,6 +80,11 @@ impl Tally {
         self.outcomes.get("refused").copied().unwrap_or_default()
     }
 
+    /// Why the first of them was, for people.
+    pub(crate) fn refusal(&self) -> Option<&str> {
+        self.letters.iter().find(|ended| ended.outcome == "refused")?.detail.as_deref()
+    }
+
     pub(super) fn report(&self, globals: &Globals) -> Result<Exit> {
         let exit = match () {
             () if self.interrupted => Exit::Interrupted,
@@ -102,7 +107,7 @@ impl Tally {
             output::text_line(&format!("… and {} more", thousands(self.total() - SHOWN_MAX as u64)))?;
         }
         for id in &self.missing {
-            eprintln!("error: there is no dead letter {id}");
+            crate::output::note!("error: there is no dead letter {id}");
         }
         let counts: Vec<String> =
             self.outcomes.iter().map(|(outcome, count)| format!("{} {outcome}", thousands(*count))).collect();

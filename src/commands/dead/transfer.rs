@@ -241,7 +241,7 @@ pub(super) async fn import(desk: &mut Desk, args: &ImportLettersArgs, globals: &
         return Ok(exit);
     }
     for bad in &report.errors {
-        eprintln!("error: line {}: {}", bad.line, bad.error);
+        crate::output::note!("error: line {}: {}", bad.line, bad.error);
     }
     let Imported { imported, skipped, refused, .. } = report;
     let [imported, skipped, refused] = [imported, skipped, refused].map(thousands);

@@ -89,8 +89,9 @@ impl File {
 
 /// Where temporary files go: TMPDIR if it is set, else /var/tmp, because /tmp is memory on many systems.
 pub(crate) fn spill_dir() -> PathBuf {
-    let on_disk = Path::new("/var/tmp");
-    if env::var_os("TMPDIR").is_none() && on_disk.is_dir() { on_disk.to_owned() } else { env::temp_dir() }
+    let named = env::var_os("TMPDIR").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    let on_disk = || Some(PathBuf::from("/var/tmp")).filter(|folder| folder.is_dir());
+    named.or_else(on_disk).unwrap_or_else(|| PathBuf::from("/tmp"))
 }
 
 /// Reads a file of orders to its end; `None` when the signal came first.
@@ -198,9 +199,15 @@ impl Rejects {
         self.count += 1;
         if self.count <= SHOWN_MAX {
             let column = reject.column.map(|column| format!(", column {column}")).unwrap_or_default();
-            eprintln!("{}, line {}{column}: {} [{}]", self.name, reject.line, reject.reason, reject.reason.code());
+            crate::output::note!(
+                "{}, line {}{column}: {} [{}]",
+                self.name,
+                reject.line,
+                reject.message(),
+                reject.reason.code()
+            );
         } else if self.count == SHOWN_MAX + 1 {
-            eprintln!("… more rejected rows are in {}", self.path.display());
+            crate::output::note!("… more rejected rows are in {}", self.path.display());
         }
         match &mut self.writer {
             Some(writer) => writer.write(&self.name, reject),

@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Instant};
 
-use pipeline::{domain::Cents, shutdown::Shutdown};
+use pipeline::{domain::Cents, shutdown::Shutdown, store::Currencies};
 use serde::Serialize;
 
 use super::{
-    Session,
+    Session, Until,
     reading::{self, File},
     summary::{Outcome, Summary, per_second},
 };
@@ -14,7 +14,7 @@ use crate::{
     cli::ImportArgs,
     import::ParsedRefunds,
     intake::{Intake, Known, Outcomes},
-    output::{self, money, text_line, thousands},
+    output::{self, money, text_line, thousands, titled},
     progress::Progress,
 };
 
@@ -90,7 +90,7 @@ impl RefundsSummary {
     }
 
     /// Where the refunds stand.
-    pub(super) fn print_outcomes(&self) -> anyhow::Result<()> {
+    pub(super) fn print_outcomes(&self, currencies: &Currencies) -> anyhow::Result<()> {
         let Some(outcomes) = &self.outcomes else { return Ok(()) };
         let mut rows = Vec::new();
         let mut add = |state: &str, reason: &str, refunds: u64, amount: Option<Cents>| {
@@ -109,7 +109,9 @@ impl RefundsSummary {
             return Ok(());
         }
         text_line("")?;
-        output::table(&["STATE", "REASON", "REFUNDS", "AMOUNT"], &[2, 3], rows)
+        let amount = titled("AMOUNT", &currencies.label());
+        output::table(&["STATE", "REASON", "REFUNDS", &amount], &[2, 3], rows)?;
+        currencies.note().map_or(Ok(()), |note| text_line(&note))
     }
 
     pub(super) fn print_rate(&self, publish_s: f64) -> anyhow::Result<()> {
@@ -157,7 +159,7 @@ impl Session {
         let Some(read) = reading::read_refunds(file, args, progress, shutdown).await? else { return Ok(None) };
         summary.read_refunds(&read, started.elapsed());
         summary.outcome = Outcome::Publishing;
-        if self.ask(progress, shutdown, async || self.note(import_id, summary).await).await?.is_none() {
+        if self.ask(progress, shutdown, async || self.note(import_id, summary, false).await).await?.is_none() {
             return Ok(None);
         }
 
@@ -180,7 +182,7 @@ impl Session {
             return Ok(Some(Outcome::Published));
         }
         summary.outcome = Outcome::Waiting;
-        if self.ask(progress, shutdown, async || self.note(import_id, summary).await).await?.is_none() {
+        if self.ask(progress, shutdown, async || self.note(import_id, summary, false).await).await?.is_none() {
             return Ok(None);
         }
         let Some(known) = intake.await_known(&published, progress, shutdown).await? else { return Ok(None) };
@@ -189,13 +191,16 @@ impl Session {
             // When these workers leave, nobody goes on: refunds that wait for their order are waited for, too.
             progress.phase("Settling", None);
             tokio::select! {
-                drained = crew.drained() => drained?,
+                drained = crew.drained(Until::Import(import_id)) => drained?,
                 () = shutdown.begun() => return Ok(None),
             }
             summary.settled(publishing.elapsed(), crew.counts());
         }
         let Some(outcomes) = intake.await_outcomes(total, progress, shutdown).await? else { return Ok(None) };
         summary.refunds_mut().outcomes = Some(outcomes);
+        let currencies = self.ask(progress, shutdown, async || self.currencies().await).await?;
+        let Some(currencies) = currencies else { return Ok(None) };
+        summary.currencies = currencies;
         Ok(Some(Outcome::Done))
     }
 }

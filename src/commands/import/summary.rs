@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use pipeline::{
     runner::CountersSnapshot,
-    store::{ImportKind, Latency, StateCount},
+    store::{Currencies, ImportKind, Latency, StateCount},
     topology::StageName,
 };
 use serde::Serialize;
@@ -12,9 +12,9 @@ use serde::Serialize;
 use super::{reading::File, refunds::RefundsSummary};
 use crate::{
     exit::Exit,
-    import::{Parsed, ParsedRefunds},
+    import::{Form, Parsed, ParsedRefunds},
     intake::Known,
-    output::{self, money, text_line, thousands},
+    output::{self, money, text_line, thousands, titled},
 };
 
 /// How far an import came; the words of `imports.status`.
@@ -75,10 +75,16 @@ pub(crate) struct Summary {
     refunds: Option<RefundsSummary>,
     /// Orders of this import by state and reason.
     pub(super) states: Vec<StateCount>,
+    /// In what amounts are, added up at face value where that is more than one; null while nobody has asked.
+    pub(super) currencies: Currencies,
     /// What the workers did that this import brought along.
     stages: BTreeMap<StageName, CountersSnapshot>,
     pub(super) latency: Option<Latency>,
     warnings: Vec<String>,
+    /// How the file was read; null while that is not known.
+    form: Option<Form>,
+    /// What is good to know of that.
+    notes: Vec<String>,
     rejects_file: Option<String>,
     seconds: Seconds,
 }
@@ -140,9 +146,12 @@ impl Summary {
             known: None,
             refunds: None,
             states: Vec::new(),
+            currencies: Currencies::default(),
             stages: BTreeMap::new(),
             latency: None,
             warnings: Vec::new(),
+            form: None,
+            notes: Vec::new(),
             rejects_file: Some(file.rejects.display().to_string()),
             seconds: Seconds::default(),
         }
@@ -157,7 +166,7 @@ impl Summary {
         self.rejected_orders = parsed.rejected_orders;
         self.orders = parsed.orders;
         let warnings = &parsed.warnings;
-        self.read_to_end(&warnings.ignored_columns, took);
+        self.read_to_end(parsed.form, &warnings.ignored_columns, took);
         if let Some(line) = warnings.first_several_customers_line {
             let orders = thousands(warnings.orders_with_several_customers);
             self.warnings.push(format!(
@@ -174,10 +183,12 @@ impl Summary {
         self.accepted_rows = parsed.accepted_rows;
         self.rejected_rows = parsed.rejected_rows;
         self.refunds = Some(RefundsSummary::read(parsed));
-        self.read_to_end(&parsed.ignored_columns, took);
+        self.read_to_end(parsed.form, &parsed.ignored_columns, took);
     }
 
-    fn read_to_end(&mut self, ignored_columns: &[String], took: Duration) {
+    fn read_to_end(&mut self, form: Form, ignored_columns: &[String], took: Duration) {
+        self.notes = form.notes();
+        self.form = Some(form);
         self.seconds.read = took.as_secs_f64();
         if self.rejected_rows == 0 {
             self.rejects_file = None;
@@ -249,14 +260,17 @@ impl Summary {
 
     pub(super) fn print(&self) -> anyhow::Result<()> {
         for warning in &self.warnings {
-            eprintln!("warning: {}: {warning}", self.file);
+            crate::output::note!("warning: {}: {warning}", self.file);
         }
         if self.outcome == Outcome::Interrupted && self.sha256.is_none() {
-            eprintln!("Interrupted while reading {}: nothing was published. Import it again to go on.", self.file);
+            crate::output::note!(
+                "Interrupted while reading {}: nothing was published. Import it again to go on.",
+                self.file
+            );
             return Ok(());
         }
         if self.outcome == Outcome::Interrupted {
-            eprintln!(
+            crate::output::note!(
                 "Interrupted after {} of {} {}. Nothing is lost: import {} again to go on; what is known already is left \
                  as it is.",
                 thousands(self.published()),
@@ -278,6 +292,9 @@ impl Summary {
             thousands(self.accepted_rows),
             thousands(self.rejected_rows)
         ))?;
+        for note in &self.notes {
+            text_line(&format!("  note         {note}"))?;
+        }
         match &self.refunds {
             Some(refunds) => refunds.print()?,
             None => text_line(&format!(
@@ -294,7 +311,7 @@ impl Summary {
         }
         self.print_rates()?;
         match &self.refunds {
-            Some(refunds) => refunds.print_outcomes(),
+            Some(refunds) => refunds.print_outcomes(&self.currencies),
             None => self.print_states(),
         }
     }
@@ -374,7 +391,8 @@ impl Summary {
                 vec![state.status.clone(), reason, thousands(state.orders), money(state.total)]
             })
             .collect();
-        output::table(&["STATE", "REASON", "ORDERS", "TOTAL"], &[2, 3], rows)
+        output::table(&["STATE", "REASON", "ORDERS", &titled("TOTAL", &self.currencies.label())], &[2, 3], rows)?;
+        self.currencies.note().map_or(Ok(()), |note| text_line(&note))
     }
 }
 

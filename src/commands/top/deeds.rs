@@ -203,6 +203,7 @@ async fn replay(backends: &Backends, choice: &Choice, dry_run: bool, stop: &Shut
         all: false,
         dry_run,
         again: false,
+        force: false,
         body: None,
         rate: REPLAYS_PER_SECOND,
         why: None,
@@ -220,6 +221,10 @@ fn others(tally: &Tally) -> String {
         .filter(|(outcome, _)| **outcome != "replayed")
         .map(|(outcome, count)| match *outcome {
             "already" => format!("{} replayed before", thousands(*count)),
+            "refused" => {
+                let why = tally.refusal().map(|why| format!(": {why}")).unwrap_or_default();
+                format!("{} left alone{why}", thousands(*count))
+            }
             other => format!("{} {other}", thousands(*count)),
         })
         .chain((!tally.missing.is_empty()).then(|| format!("{} no longer there", tally.missing.len())))

@@ -10,6 +10,7 @@ mod tests;
 
 use ratatui::{
     Frame,
+    buffer::Buffer,
     layout::{Position, Rect},
     style::{Color, Modifier, Style},
     text::{Line, Span},
@@ -20,7 +21,7 @@ use super::{
     palette::{dim, reversed, strong},
     view::{Page, Prompt, View},
 };
-use crate::output::cut;
+use crate::output::{acts, cut};
 
 /// Below this there is no room for a table.
 const WIDTH_MIN: u16 = 40;
@@ -51,6 +52,16 @@ pub(super) fn screen(frame: &mut Frame<'_>, view: &View) {
     let last = Rect { y: area.bottom() - 2, height: 1, ..area };
     frame.render_widget(Paragraph::new(notice(view, width)), last);
     last_line(frame, view, Rect { y: area.bottom() - 1, height: 1, ..area });
+    hush(frame.buffer_mut());
+}
+
+/// No cell does anything to a terminal, whatever was drawn without a thought of that.
+fn hush(buffer: &mut Buffer) {
+    for cell in &mut buffer.content {
+        if cell.symbol().chars().any(acts) {
+            cell.set_symbol("\u{fffd}");
+        }
+    }
 }
 
 /// The lines above the last two, and the banner that takes the second of them.
@@ -93,9 +104,9 @@ fn notice(view: &View, width: usize) -> Line<'static> {
         (Some(notice), _) => {
             let style = if notice.well { view.palette.good() } else { view.palette.warning() };
             let mark = if notice.well { "✓ " } else { "! " };
-            Line::styled(cut(&format!("{mark}{}", notice.text), width - 1), style)
+            Line::styled(shortened(&format!("{mark}{}", notice.text), width), style)
         }
-        (None, Some(busy)) => Line::styled(cut(&format!("… {busy} (Esc stops it)"), width - 1), strong()),
+        (None, Some(busy)) => Line::styled(shortened(&format!("… {busy} (Esc stops it)"), width), strong()),
         (None, None) => Line::default(),
     }
 }
@@ -184,7 +195,28 @@ fn cut_to(lines: &mut Vec<String>, width: usize, most: usize) {
     if lines.len() > most {
         lines.truncate(most);
         if let Some(last) = lines.last_mut() {
-            *last = format!("{} …", cut(last, width.saturating_sub(3)).trim_end_matches('…'));
+            *last = shortened(&format!("{last} …"), width);
         }
+    }
+}
+
+/// A text in at most so many columns. What does not fit is left out word by word: a number that was cut is another number.
+fn shortened(text: &str, width: usize) -> String {
+    if Span::raw(text).width() <= width {
+        return text.to_owned();
+    }
+    // A blank and the ellipsis.
+    const END: usize = 2;
+    let mut short = String::new();
+    for word in text.split_inclusive(' ') {
+        if Span::raw(&*short).width() + Span::raw(word.trim_end()).width() + END > width {
+            break;
+        }
+        short.push_str(word);
+    }
+    match short.trim_end() {
+        // One long word: its beginning is better than nothing.
+        "" => cut(text, width.saturating_sub(1)),
+        short => format!("{short} …"),
     }
 }

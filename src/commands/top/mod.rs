@@ -13,7 +13,7 @@ mod palette;
 mod screen;
 mod view;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use anyhow::Result;
 
@@ -28,6 +28,7 @@ use crate::{
     config::Globals,
     exit::{Exit, Refusal},
     monitor::{Monitor, MonitorOptions, Work},
+    output,
 };
 
 pub(super) async fn run(backends: &Backends, args: TopArgs, globals: &Globals) -> Result<Exit> {
@@ -47,7 +48,7 @@ pub(super) async fn run(backends: &Backends, args: TopArgs, globals: &Globals) -
                 () = shutdown.begun() => break,
             }
             let line = serde_json::to_string(&*snapshots.borrow_and_update().clone())?;
-            if !print(&line)? {
+            if !output::raw(format!("{line}\n").as_bytes())? {
                 break;
             }
             left -= 1;
@@ -67,14 +68,4 @@ fn demand_terminal(args: &TopArgs) -> Result<()> {
         None => return Ok(()),
     };
     Err(Refusal::new(Exit::Usage, message).into())
-}
-
-/// Prints a line; whether anybody still reads.
-fn print(line: &str) -> Result<bool> {
-    let mut out = io::stdout().lock();
-    match writeln!(out, "{line}").and_then(|()| out.flush()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(error.into()),
-    }
 }

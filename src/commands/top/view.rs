@@ -144,14 +144,19 @@ impl View {
 
     /// Letters died, or went.
     fn list_if_changed(&mut self) -> Option<Wish> {
-        let count = self.shown.dead_letters.count;
+        let count = self.counts();
         let changed = self.page == Page::Letters && !self.letters.loading && self.letters.count != Some(count);
         changed.then(|| self.list())
     }
 
+    /// How many letters are kept, and how many of them are undecided.
+    fn counts(&self) -> (u64, u64) {
+        (self.shown.dead_letters.count, self.shown.dead_letters.undecided)
+    }
+
     fn list(&mut self) -> Wish {
         self.letters.loading = true;
-        self.letters.count = Some(self.shown.dead_letters.count);
+        self.letters.count = Some(self.counts());
         Wish::Do(Deed::List)
     }
 

@@ -16,6 +16,11 @@ function number(value) {
   return value === null || value === undefined ? "unknown" : value.toLocaleString("en-US", { maximumFractionDigits: 1 });
 }
 
+// Beside an axis there is little room: a number that was cut is another number. The legend has all of it.
+function tick(value) {
+  return Math.abs(value) < 100_000 ? number(value) : value.toLocaleString("en-US", { notation: "compact", maximumFractionDigits: 2 });
+}
+
 function options(width, title, series, height, isLast) {
   const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 } };
   return {
@@ -23,7 +28,7 @@ function options(width, title, series, height, isLast) {
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
     cursor: { sync: { key: "time" }, points: { size: 6 } },
     scales: { y: { range: (_, low, high) => [0, Math.max(high * 1.08, 4)] } },
-    axes: [{ ...axis, show: isLast, values: (_, ticks) => ticks.map((at) => new Date(at * 1000).toISOString().slice(11, 16)) }, { ...axis, size: 64, label: title, labelSize: 18, labelFont: "12px system-ui", values: (_, ticks) => ticks.map(number) }],
+    axes: [{ ...axis, show: isLast, values: (_, ticks) => ticks.map((at) => new Date(at * 1000).toISOString().slice(11, 16)) }, { ...axis, size: 64, label: title, labelSize: 18, labelFont: "12px system-ui", values: (_, ticks) => ticks.map(tick) }],
     series: [{ value: (_, at) => at === null ? "–" : new Date(at * 1000).toISOString().slice(11, 19) + " UTC" }, ...series.map(([label, token, dash]) => ({
       label, stroke: colour(token), width: 1.8, dash, spanGaps: false, points: { show: false }, value: (_, value, __, index) => index === null ? "–" : number(value),
     }))],

@@ -2,7 +2,7 @@
 
 use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
 use minijinja::{Value, context};
-use pipeline::domain::ActionVia;
+use pipeline::{domain::ActionVia, streams::LetterId};
 
 use super::{CONDITIONS, group, matching, which};
 use crate::{
@@ -13,12 +13,13 @@ use crate::{
         banner::{banner, told_of},
         fields::{Fields, query},
         login::{read_form, see_other},
+        look::look_again,
         page::{Nav, page},
         visitor::{Acting, Visitor},
     },
     http::{
         App,
-        dead_letter_actions::{discard_letters, replay_letters},
+        dead_letter_actions::{discard_letters, preview_replay, replay_letters},
         dead_letters::desk,
         problem::{Code, Problem},
         query::{Params, encoded, invalid},
@@ -93,7 +94,11 @@ async fn ask(
     let mut desk = desk(app).await?;
     let by_id = !which.ids.is_empty();
     let up_to = which.up_to;
-    let found = groups(&mut desk, which).await?;
+    let found = groups(&mut desk, which.clone()).await?;
+    let preview = match verb {
+        Verb::Replay => preview(app, visitor, which.clone(), after(fields)?).await?,
+        Verb::Discard => Preview::default(),
+    };
     // What is counted here is what is meant: not what dies while somebody reads it.
     let up_to = up_to.or(found.up_to).filter(|_| !by_id).map(|up_to| up_to.to_string());
     let mut hidden = vec![("verb", verb.as_str())];
@@ -101,10 +106,7 @@ async fn ask(
     hidden.extend(up_to.as_deref().map(|up_to| ("up_to", up_to)));
     let count = matching(&found);
     let replayed: u64 = found.groups.iter().map(|group| group.replayed).sum();
-    let many = match count {
-        1 => "1 letter".to_owned(),
-        count => format!("{} letters", thousands(count)),
-    };
+    let many = letters_of(count);
     let context = context! {
         banner => banner(app, fields).await,
         wrong,
@@ -112,6 +114,14 @@ async fn ask(
         is_further => !fields.get("after").is_empty(),
         many,
         count,
+        refused => preview.refused,
+        refused_words => preview.words(),
+        willing => preview.willing,
+        willing_words => letters_of(preview.willing),
+        look => match &*which.ids {
+            [id] => format!("/dead/{}", encoded(&id.to_string())),
+            _ => format!("/dead?{}", query(&[&[("view", "letters")], &*fields.some(CONDITIONS)].concat())),
+        },
         replayed,
         replayed_shown => thousands(replayed),
         is_partial => found.of < found.total,
@@ -123,6 +133,60 @@ async fn ask(
     };
     let title = if verb == Verb::Replay { "Replay dead letters" } else { "Discard dead letters" };
     page(app, visitor, Nav::Dead, "dead_confirm.html", title, context)
+}
+
+/// Where to go on.
+fn after(fields: &Fields) -> Result<Option<LetterId>, Problem> {
+    match fields.get("after") {
+        "" => Ok(None),
+        id => Ok(Some(id.parse().map_err(|error| invalid("after", error))?)),
+    }
+}
+
+/// So many letters.
+fn letters_of(count: u64) -> String {
+    match count {
+        1 => "1 letter".to_owned(),
+        count => format!("{} letters", thousands(count)),
+    }
+}
+
+/// What a replay would come to.
+#[derive(Default)]
+struct Preview {
+    /// Letters that would go.
+    willing: u64,
+    /// Letters that their stage would refuse again.
+    refused: u64,
+    /// Why, of the first of them.
+    why: String,
+    /// Not all were looked at.
+    is_partial: bool,
+}
+
+impl Preview {
+    fn words(&self) -> String {
+        let Self { willing, refused, why, is_partial } = self;
+        let of = if *is_partial { "Of those that were looked at, " } else { "" };
+        let (would, them, first) = match refused {
+            1 => ("would fail again and is", "it", ""),
+            _ => ("would fail again and are", "them", "The first of them: "),
+        };
+        let instead = if *willing == 0 { format!(" Put {them} right, or discard {them}.") } else { String::new() };
+        format!("{of}{} {would} left alone. {first}{why}.{instead}", letters_of(*refused))
+    }
+}
+
+async fn preview(app: &App, visitor: &Visitor, which: Which, after: Option<LetterId>) -> Result<Preview, Problem> {
+    let all = which.is_all();
+    let recorder = Recorder::new(&app.store, visitor.caller.actor(ActionVia::Dashboard));
+    let (dry_run, again, force) = (true, false, false);
+    let args = ReplayArgs { which, all, dry_run, again, force, body: None, rate: u32::MAX, why: None, after };
+    let tally = preview_replay(app, &recorder, args).await?;
+    let count = |outcome| tally.outcomes.get(outcome).copied().unwrap_or_default();
+    let why = tally.refusal().unwrap_or_default();
+    let why = why.split("; --force").next().unwrap_or_default().to_owned();
+    Ok(Preview { willing: count("replayed"), refused: count("refused"), why, is_partial: tally.interrupted })
 }
 
 /// Does it.
@@ -140,10 +204,7 @@ pub(in crate::dashboard) async fn act(
         let wrong = format!("Say why, in at most {WHY_CHARS_MAX} characters: others will want to know.");
         return ask(&app, &visitor, &fields, verb, which, &wrong).await;
     }
-    let after = match fields.get("after") {
-        "" => None,
-        id => Some(id.parse().map_err(|error| invalid("after", error))?),
-    };
+    let after = after(&fields)?;
     let recorder = Recorder::new(&app.store, visitor.caller.actor(ActionVia::Dashboard));
     let again = fields.get("again") == "yes";
     let all = which.is_all();
@@ -151,7 +212,8 @@ pub(in crate::dashboard) async fn act(
     let why = Some(why);
     let tally = match verb {
         Verb::Replay => {
-            let args = ReplayArgs { which, all, dry_run: false, again, body: None, rate: u32::MAX, why, after };
+            let force = fields.get("force") == "yes";
+            let args = ReplayArgs { which, all, dry_run: false, again, force, body: None, rate: u32::MAX, why, after };
             replay_letters(&app, &recorder, args, None).await?
         }
         Verb::Discard => {
@@ -160,6 +222,7 @@ pub(in crate::dashboard) async fn act(
         }
     };
     let told = told(&tally);
+    look_again(&app).await;
     Ok(see_other(&match (tally.interrupted, only) {
         (true, _) => further(&fields, verb, &tally, &told),
         (false, Some(id)) if verb == Verb::Replay => format!("/dead/{}?{told}", encoded(&id.to_string())),
@@ -176,7 +239,7 @@ pub(super) fn told(tally: &Tally) -> String {
 fn further(fields: &Fields, verb: Verb, tally: &Tally, told: &str) -> String {
     let (after, up_to) = (tally.after.map(|id| id.to_string()), tally.up_to.map(|id| id.to_string()));
     let mut rest = vec![("verb", verb.as_str())];
-    rest.extend(fields.some(&[CONDITIONS, &["id", "all", "why", "again"]].concat()));
+    rest.extend(fields.some(&[CONDITIONS, &["id", "all", "why", "again", "force"]].concat()));
     rest.extend(after.as_deref().map(|after| ("after", after)));
     rest.extend(up_to.as_deref().map(|up_to| ("up_to", up_to)));
     format!("/dead/confirm?{}&{told}", query(&rest))

@@ -1,5 +1,7 @@
 //! One dead letter: all of it, what to do about it, and sending it on its way again with another body.
 
+use std::time::Duration;
+
 use axum::{
     body::Body,
     extract::{Path, State},
@@ -9,26 +11,29 @@ use axum::{
 use minijinja::context;
 use pipeline::{
     domain::ActionVia,
-    message::DeadReason,
     streams::{DeadLetter, LetterId},
 };
 
 use super::{
     confirm::told,
     mask::{is_private, masked},
-    reason_in_words, shown,
+    reason_in_words,
+    remedy::{Remedy, advice, remedy},
+    shown,
 };
 use crate::{
     actions::{Recorder, WHY_CHARS_MAX},
     cli::dead::{ReplayArgs, Which},
     commands::dead::{
         Summary,
+        replay::hindrance,
         show::{find, pretty},
     },
     dashboard::{
         banner::banner,
         fields::Fields,
         login::{read_form, see_other},
+        look::look_again,
         page::{Nav, page},
         visitor::{Acting, Visitor},
     },
@@ -53,6 +58,9 @@ const FIELDS_SHOWN: usize = 30;
 
 /// Characters of such a field.
 const FIELD_CHARS: usize = 500;
+
+/// How long it is looked whether a replay would fail.
+const HINDRANCE_WITHIN: Duration = Duration::from_secs(2);
 
 /// The letter.
 pub(in crate::dashboard) async fn show(
@@ -98,6 +106,17 @@ async fn render(
         (name, value)
     });
     let is_typed = refused.is_some();
+    let is_editable = letter.stage().is_some() && (is_typed || body.is_empty() || editable(body).is_some());
+    let is_replayable = letter.replay(None).is_ok();
+    // What nobody can tell is tried.
+    let hindrance = tokio::time::timeout(HINDRANCE_WITHIN, hindrance(&app.reports, letter)).await;
+    let hindrance = hindrance.ok().and_then(Result::ok).flatten();
+    let remedy_of_one = match remedy(reason.as_deref()) {
+        Remedy::Discard => Remedy::Discard,
+        _ if hindrance.is_none() && is_replayable => Remedy::Replay,
+        _ if is_editable => Remedy::Edit,
+        _ => Remedy::Discard,
+    };
     let Refused { body: typed, why, wrong } = refused.unwrap_or_else(|| Refused {
         body: editable(body).unwrap_or_default(),
         why: String::new(),
@@ -134,8 +153,11 @@ async fn render(
         others => others.collect::<Vec<_>>(),
         further,
         advice => advice(reason.as_deref()),
-        is_editable => letter.stage().is_some() && (is_typed || body.is_empty() || editable(body).is_some()),
-        is_replayable => letter.replay(None).is_ok(),
+        remedy => remedy_of_one.as_str(),
+        hindrance,
+        is_editable,
+        is_editing => fields.get("edit") == "yes",
+        is_replayable,
         typed,
         is_typed,
         why,
@@ -181,53 +203,19 @@ pub(in crate::dashboard) async fn edit(
         all: false,
         dry_run: false,
         again,
+        force: false,
         body: None,
         rate: u32::MAX,
         why: Some(why.clone()),
         after: None,
     };
     match replay_letters(&app, &recorder, args, Some(typed.as_bytes())).await {
-        Ok(tally) => Ok(see_other(&format!("/dead/{}?{}", encoded(&id), told(&tally)))),
+        Ok(tally) => {
+            look_again(&app).await;
+            Ok(see_other(&format!("/dead/{}?{}", encoded(&id), told(&tally))))
+        }
         Err(problem) if problem.code() == Code::Invalid => refuse(typed, why, problem.detail().to_owned()).await,
         Err(problem) => Err(problem),
-    }
-}
-
-/// What to do about a letter, on these pages.
-pub(super) fn advice(reason: Option<&str>) -> &'static str {
-    match reason.and_then(|reason| reason.parse().ok()) {
-        Some(
-            DeadReason::NoBody
-            | DeadReason::TooLarge
-            | DeadReason::Undecodable
-            | DeadReason::InvalidOrder
-            | DeadReason::InvalidRefund
-            | DeadReason::InvalidCallback,
-        ) => {
-            "Whoever sent it sent something wrong: replaying it unchanged brings it back. If a bad deploy of ours refused it, \
-             replay it once that is rolled back. Else have the sender put it right and send it again, then discard this \
-             one; or put it right here and replay it with the other body."
-        }
-        Some(DeadReason::Conflict) => {
-            "Another order has this code (or another refund this key), and was taken. Find out which one is right. Give \
-             this one another code and replay it, or discard it."
-        }
-        Some(DeadReason::UnknownOrder) => {
-            "Postgres was restored to an older state. Bring the order in again (import its file, or add it), then discard \
-             this one."
-        }
-        Some(DeadReason::Deleted) => {
-            "Somebody deleted the message before it was processed: its content is gone. Ask its sender to send it again, \
-             then discard this one."
-        }
-        Some(DeadReason::RefusedByDatabase) => {
-            "A rule of the database refused this message alone. Once the cause is put right (often a bad deploy), replay it."
-        }
-        Some(DeadReason::AttemptsExhausted) => {
-            "Workers died with this message in hand: look for the crash in their logs. Once the cause is put right, replay \
-             it. If you discard it instead, an order that waits for it fails as abandoned."
-        }
-        None => "No worker of this version wrote it. Export it if you want to keep it, then discard it.",
     }
 }
 

@@ -3,6 +3,7 @@
 mod confirm;
 mod letter;
 mod mask;
+mod remedy;
 
 use axum::{extract::State, response::Response};
 use minijinja::{Value, context};
@@ -31,7 +32,7 @@ use crate::{
         App,
         dead_letters::desk,
         problem::Problem,
-        query::{Params, invalid, word},
+        query::{Params, encoded, invalid, word},
     },
     output::{cut, inert, thousands},
 };
@@ -95,6 +96,7 @@ pub(super) async fn show(
             total => thousands(found.total),
             is_partial => found.of < found.total,
             waiting => found.groups.iter().map(|group| group.waiting).sum::<u64>(),
+            replayed => found.groups.iter().map(|group| group.replayed).sum::<u64>(),
         };
         return page(&app, &visitor, Nav::Dead, "dead.html", "Dead letters", context);
     }
@@ -179,7 +181,12 @@ fn group(group: &Group) -> Value {
         letters => format!("/dead?{}", query(&[("group", name)])),
         replay => format!("/dead/confirm?{}", query(&[&[("verb", "replay")], &open[..]].concat())),
         discard => format!("/dead/confirm?{}", query(&[("verb", "discard"), ("group", name)])),
-        advice => letter::advice(reason.as_deref()),
+        advice => remedy::advice(reason.as_deref()),
+        remedy => remedy::remedy(reason.as_deref()).as_str(),
+        edit => match count {
+            1 => format!("/dead/{}?edit=yes#edit", encoded(&example.to_string())),
+            _ => format!("/dead?{}", query(&open)),
+        },
     }
 }
 

@@ -14,12 +14,11 @@ use std::{
 use pipeline::domain::{Cents, OrderCode, RefundKey, RefundRequest};
 
 use super::{
-    Frames, Progress, ReadError, ReadOptions, Reject, RejectSink, each_row,
-    fields::Fields,
+    Form, Frames, Progress, ReadError, ReadOptions, Reject, RejectSink, each_row,
     frame::{self, Payload},
-    lines::Lines,
+    header,
     partitions::Partitions,
-    read_header,
+    records::Records,
     runs::Runs,
 };
 use row::Header;
@@ -27,7 +26,7 @@ use row::Header;
 /// A file of refunds that was read to its end.
 #[derive(Debug)]
 pub struct ParsedRefunds {
-    /// Lines below the header that are not blank.
+    /// Rows below the header; lines without anything in any field are none.
     pub rows: u64,
     /// Good rows, those included that say the same as an earlier one.
     pub accepted_rows: u64,
@@ -39,6 +38,8 @@ pub struct ParsedRefunds {
     pub bytes: u64,
     /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
+    /// How it was read.
+    pub form: Form,
     /// Columns that mean nothing here.
     pub ignored_columns: Vec<String>,
     /// The requests.
@@ -86,14 +87,13 @@ pub fn read_refunds(
     sink: &mut RejectSink<'_>,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<ParsedRefunds, ReadError> {
-    let mut lines = Lines::new(reader);
-    let header = read_header(&mut lines, Header::parse)?;
-    let mut fields = Fields::default();
+    let mut records = Records::new(reader);
+    let header = records.header(|lines| header::read(lines, row::KNOWN, Header::new))?;
     let mut partitions = Partitions::new(&options.spill_dir, options.memory_bytes_max());
     let mut bad_rows = 0;
-    let rows = each_row(&mut lines, progress, |line| {
-        let number = line.number;
-        match row::parse(line, &header, &mut fields) {
+    let rows = each_row(&mut records, progress, |record| {
+        let number = record.number;
+        match row::parse(&record, &header) {
             Ok(request) => partitions
                 .push(request.key.as_str(), |payload| {
                     frame::put(payload, number);
@@ -103,12 +103,13 @@ pub fn read_refunds(
             Err(row::BadRow { refund_key, order_code, column, value, reason }) => {
                 bad_rows += 1;
                 let column = column.and_then(|column| header.columns.names.get(column)).map(String::as_str);
+                let (refund_key, order_code) = (refund_key.as_deref(), order_code.as_deref());
                 let reject = Reject { line: number, refund_key, order_code, column, value, reason };
                 sink(&reject).map_err(ReadError::Rejects)
             }
         }
     })?;
-    let bytes = lines.bytes();
+    let bytes = records.bytes();
     let (grouped, tally) =
         settle::settle(partitions, options, sink, &mut || progress(Progress { bytes, rows }).is_break())?;
     let parsed = ParsedRefunds {
@@ -117,7 +118,8 @@ pub fn read_refunds(
         rejected_rows: bad_rows + tally.conflicting_rows,
         refunds: tally.refunds,
         bytes,
-        sha256: lines.into_sha256(),
+        form: Form::of(&records),
+        sha256: records.into_sha256(),
         ignored_columns: header.columns.ignored(),
         grouped,
     };

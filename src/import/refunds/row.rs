@@ -1,15 +1,15 @@
-//! A line into a request for a refund, or into the reason why it is none.
+//! A row into a request for a refund, or into the reason why it is none.
 
-use std::str;
+use std::{borrow::Cow, str};
 
 use pipeline::domain::{InvalidOrder, InvalidRefund, OrderCode, RefundRequest};
 
 use crate::import::{
     ReadError, Reason,
-    fields::{Fields, Split},
+    fields::Split,
     header::Columns,
-    lines::Line,
-    row::{Fault, check_shape, name_in_bad_row},
+    records::Record,
+    row::{Fault, check_shape, name_in_bad_row, with_point},
 };
 
 /// Places of the columns of a file of refunds.
@@ -24,15 +24,14 @@ pub(super) struct Header {
 }
 
 /// Every name with a meaning.
-const KNOWN: &[&str] = &["refund_key", "order_code", "amount", "reason", "restock"];
+pub(super) const KNOWN: &[&str] = &["refund_key", "order_code", "amount", "reason", "restock"];
 
 impl Header {
-    /// Reads the header from its line, without byte order mark.
+    /// Finds the columns.
     ///
     /// # Errors
-    /// When a required column is missing, a known one stands there twice, or the quotes are not in order.
-    pub(super) fn parse(line: &[u8]) -> Result<Self, ReadError> {
-        let columns = Columns::parse(line, KNOWN)?;
+    /// When a required one is missing.
+    pub(super) fn new(columns: Columns) -> Result<Self, ReadError> {
         Ok(Self {
             refund_key: columns.required("refund_key")?,
             order_code: columns.required("order_code")?,
@@ -48,9 +47,9 @@ impl Header {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct BadRow<'a> {
     /// Its key as well as it can be told.
-    pub(super) refund_key: Option<&'a str>,
+    pub(super) refund_key: Option<Cow<'a, str>>,
     /// Its order as well as it can be told.
-    pub(super) order_code: Option<&'a str>,
+    pub(super) order_code: Option<Cow<'a, str>>,
     /// The column at fault.
     pub(super) column: Option<usize>,
     /// What stands there.
@@ -59,16 +58,14 @@ pub(super) struct BadRow<'a> {
     pub(super) reason: Reason,
 }
 
-/// Reads a line.
-pub(super) fn parse<'a>(line: Line<'a>, header: &Header, fields: &'a mut Fields) -> Result<RefundRequest, BadRow<'a>> {
-    let split = fields.split(line.text);
+/// Reads a row.
+pub(super) fn parse<'a>(record: &Record<'a>, header: &Header) -> Result<RefundRequest, BadRow<'a>> {
     let expected = header.columns.names.len();
-    check_shape(line, &split, expected).and_then(|()| parse_values(&split, header)).map_err(
-        |(column, value, reason)| {
-            let name = |column| name_in_bad_row(&line, &split, column, expected).filter(|name| !name.is_empty());
-            BadRow { refund_key: name(header.refund_key), order_code: name(header.order_code), column, value, reason }
-        },
-    )
+    let read = check_shape(record, expected).and_then(|()| parse_values(&record.split, header));
+    read.map_err(|(column, value, reason)| {
+        let name = |column| name_in_bad_row(record, column, expected).filter(|name| !name.is_empty());
+        BadRow { refund_key: name(header.refund_key), order_code: name(header.order_code), column, value, reason }
+    })
 }
 
 /// Reads the columns of a row whose shape is right.
@@ -82,14 +79,19 @@ fn parse_values<'a>(split: &Split<'a>, header: &Header) -> Result<RefundRequest,
     };
     let (key, order_code) = (text(header.refund_key)?, text(header.order_code)?);
     let restock = optional(header.restock)?;
-    let request = RefundRequest::new(key, order_code, optional(header.amount)?, optional(header.reason)?, false);
+    let asked = restock.map_or(Some(false), yes_or_no);
+    let amount = optional(header.amount)?.map(|amount| with_point(amount.as_bytes(), header.columns.delimiter));
+    let amount = amount.as_deref().map(|amount| str::from_utf8(amount).unwrap_or_default());
+    let request = RefundRequest::new(key, order_code, amount, optional(header.reason)?, asked.unwrap_or(false));
     let request = request.map_err(|why| {
         // A value that is empty or absent is never at fault where it may be.
         let or_key = |column: Option<usize>| column.unwrap_or(header.refund_key);
         match why {
-            InvalidRefund::KeyLength | InvalidRefund::KeyMalformed | InvalidRefund::KeyReserved => {
-                at(header.refund_key, Reason::InvalidRefundKey(why))
-            }
+            InvalidRefund::KeyLength
+            | InvalidRefund::KeyMalformed
+            | InvalidRefund::KeyUnseen(_)
+            | InvalidRefund::KeyNotComposed
+            | InvalidRefund::KeyReserved => at(header.refund_key, Reason::InvalidRefundKey(why)),
             InvalidRefund::OrderCode => {
                 let why = OrderCode::check(order_code).err().unwrap_or(InvalidOrder::CodeMalformed);
                 at(header.order_code, Reason::InvalidOrderCode(why))
@@ -98,14 +100,12 @@ fn parse_values<'a>(split: &Split<'a>, header: &Header) -> Result<RefundRequest,
             InvalidRefund::Reason => at(or_key(header.reason), Reason::InvalidReason),
         }
     })?;
-    let restock = match restock {
-        None => false,
-        Some(text) => yes_or_no(text).ok_or_else(|| {
-            let column = header.restock.unwrap_or(header.refund_key);
-            at(column, Reason::InvalidRestock)
-        })?,
-    };
-    Ok(RefundRequest { restock, ..request })
+    // A request for an order from before the rule comes by another way; in a file it is one that was mistyped.
+    OrderCode::check(order_code).map_err(|why| at(header.order_code, Reason::InvalidOrderCode(why)))?;
+    match asked {
+        Some(_) => Ok(request),
+        None => Err(at(header.restock.unwrap_or(header.refund_key), Reason::InvalidRestock)),
+    }
 }
 
 /// A yes or a no in one of the words that programs write, whatever their case.
@@ -125,14 +125,17 @@ mod tests {
     use pipeline::domain::Cents;
 
     use super::*;
+    use crate::import::{fields::Fields, header, lines::Lines};
 
     const HEADER: &[u8] = b"refund_key,order_code,amount,reason,restock";
 
     fn parsed(header: &[u8], text: &str) -> Result<RefundRequest, (&'static str, Option<usize>, Option<String>)> {
-        let header = Header::parse(header).expect("complete");
-        let line = Line { number: 2, text: text.as_bytes(), too_long: false, ended: true };
-        parse(line, &header, &mut Fields::default())
-            .map_err(|bad| (bad.reason.code(), bad.column, bad.refund_key.map(str::to_owned)))
+        let (_, header) = header::read(&mut Lines::new(header), KNOWN, Header::new).expect("complete");
+        let mut fields = Fields::default();
+        fields.split(text.as_bytes(), b',');
+        let split = fields.view(text.as_bytes());
+        let record = Record { number: 2, text: text.as_bytes(), split, too_long: false, ended: true, doubt: None };
+        parse(&record, &header).map_err(|bad| (bad.reason.code(), bad.column, bad.refund_key.map(Cow::into_owned)))
     }
 
     #[test]
@@ -140,6 +143,8 @@ mod tests {
         let request = parsed(HEADER, "r-1,ORD-1,10.5,\"damaged, in part\",yes").expect("good");
         assert_eq!((request.amount, request.restock), (Some(Cents::new(1050)), true));
         assert_eq!(request.reason.as_deref(), Some("damaged, in part"));
+        let pieces = parsed(HEADER, "r-1,ORD-1,0.00,,yes").expect("good");
+        assert_eq!((pieces.amount, pieces.restock), (Some(Cents::ZERO), true));
         let least = parsed(HEADER, "r-1,ORD-1,,,").expect("good");
         assert_eq!((least.amount, least.reason.clone(), least.restock), (None, None, false));
         assert_eq!(parsed(b"ORDER_CODE, Refund_Key ", "ORD-1,r-1").expect("good"), least);
@@ -164,6 +169,8 @@ mod tests {
             (",A,,,", ("invalid_refund_key", Some(0), None)),
             ("auto:1,A,,,", ("invalid_refund_key", Some(0), Some("auto:1".to_owned()))),
             (" r-1,A,,,", ("invalid_refund_key", Some(0), key())),
+            ("r\u{200b}-1,A,,,", ("invalid_refund_key", Some(0), key())),
+            ("r-1,A\u{200b},,,", ("invalid_order_code", Some(1), key())),
             ("r-1,,,,", ("invalid_order_code", Some(1), key())),
             ("r-1,A,0,,", ("invalid_amount", Some(2), key())),
             ("r-1,A,-1,,", ("invalid_amount", Some(2), key())),
@@ -172,7 +179,7 @@ mod tests {
             ("r-1,A,1,a\u{7}b,", ("invalid_reason", Some(3), key())),
             ("r-1,A,1", ("too_few_columns", None, key())),
             ("r-1,A,1,,,", ("too_many_columns", None, key())),
-            ("r-1,\"A,1,,", ("unbalanced_quote", Some(1), key())),
+            ("r-1,\"A,1,,", ("misplaced_quote", Some(1), key())),
         ] {
             assert_eq!(parsed(HEADER, text), Err(expected), "{text:?}");
         }

@@ -33,6 +33,34 @@ pub(super) const CHECKS: &[SqlCheck] = &[
               AND (paid.payments IS DISTINCT FROM 1 OR paid.cents IS DISTINCT FROM o.total_cents)",
     },
     SqlCheck {
+        name: "payments_by_installed_gateway",
+        proves: "every payment was begun by the gateway that took new payments at the time",
+        unit: "payments",
+        examined: "SELECT count(*) FROM payments",
+        // Without a term are the payments of an earlier version, which recorded names only, and of orders that cost nothing.
+        offending: "
+            SELECT 'order ' || coalesce(o.code, p.order_id::text),
+                   format('%s cents are %s by %s, but new payments were taken by %s',
+                          p.amount_cents, p.status, p.gateway, coalesce(term.gateway, 'nobody'))
+            FROM payments p
+            LEFT JOIN orders o ON o.id = p.order_id
+            LEFT JOIN gateway_terms term ON term.id = p.term
+            WHERE (p.gateway <> 'none' OR p.amount_cents > 0) AND p.gateway IS DISTINCT FROM term.gateway
+              AND (p.term <> 0 OR p.created_at >= (SELECT min(from_at) FROM gateway_terms)
+                   OR p.gateway NOT IN (SELECT name FROM gateways WHERE reference_prefix = ''))",
+    },
+    SqlCheck {
+        name: "refunds_by_paying_gateway",
+        proves: "money goes back by the gateway that took it",
+        unit: "granted refunds",
+        examined: "SELECT count(*) FROM refunds WHERE gateway IS NOT NULL",
+        offending: "
+            SELECT 'refund ' || r.key,
+                   format('%s cents by %s, but order %s was paid by %s', r.amount_cents, r.gateway, r.order_code, p.gateway)
+            FROM refunds r JOIN payments p ON p.order_id = r.order_id AND p.status IN ('approved', 'late')
+            WHERE (r.gateway <> 'none' OR r.amount_cents > 0) AND p.gateway <> r.gateway",
+    },
+    SqlCheck {
         name: "no_payment_elsewhere",
         proves: "no failed order has an approved payment; an open one has at most one, of its total",
         unit: "failed and open orders",

@@ -10,7 +10,7 @@ use crate::{
     alerts::Severity,
     commands::top::{palette::strong, view::View},
     monitor::{AlertView, ProcessView, span},
-    output::{cut, inert, money, thousands},
+    output::{amount, cut, inert, thousands},
 };
 
 /// Columns of the names at the left.
@@ -71,8 +71,15 @@ fn figures(view: &View) -> Vec<Part> {
         thousands(today.completed),
         thousands(today.failed),
     );
-    let amount = |cents: i64| money(pipeline::domain::Cents::new(cents));
-    let sums = format!("revenue {}, refunds {}", amount(today.revenue_cents), amount(today.refunded_cents));
+    let currency = today.currencies.label();
+    let amount = |cents: i64| amount(pipeline::domain::Cents::new(cents), &currency);
+    let face_value = if today.currencies.is_mixed() { ", at face value" } else { "" };
+    let sums = format!(
+        "revenue {}, refunds of it {}; paid back today {}{face_value}",
+        amount(today.revenue_cents),
+        amount(today.refunded_cents),
+        amount(today.paid_back_cents),
+    );
 
     let letters = &snapshot.dead_letters;
     let reasons = listed(letters.reasons.iter().map(|(reason, count)| (reason.as_str(), i128::from(*count))));
@@ -81,14 +88,18 @@ fn figures(view: &View) -> Vec<Part> {
         false => String::new(),
     };
     let newest = letters.newest_seconds.map(|age| format!(", the newest {} ago", span(age))).unwrap_or_default();
+    let replayed = match letters.count.saturating_sub(letters.undecided) {
+        0 => String::new(),
+        replayed => format!("; {} more were replayed", thousands(replayed)),
+    };
     let parked = match snapshot.parked_orders {
         Some(0) => String::new(),
         Some(orders) => format!("; {} orders wait for theirs", thousands(orders)),
         None => "; how many orders wait is unknown".to_owned(),
     };
     let dead = Part {
-        style: if letters.count > 0 { view.palette.warning() } else { Style::new() },
-        ..Part::of("Dead letters", format!("{}{reasons}{of}{newest}{parked}", thousands(letters.count)))
+        style: if letters.undecided > 0 { view.palette.warning() } else { Style::new() },
+        ..Part::of("Dead letters", format!("{}{reasons}{of}{newest}{replayed}{parked}", thousands(letters.undecided)))
     };
     let relay = &snapshot.relay;
     let event = |event: Option<i64>, without: &str| event.map_or_else(|| without.to_owned(), thousands);

@@ -2,7 +2,7 @@
 
 use ratatui::text::{Line, Span};
 
-use super::{cut_to, wrapped, wrapped_to};
+use super::{cut_to, shortened, wrapped, wrapped_to};
 use crate::{
     commands::top::{
         palette::{mark, reversed, strong},
@@ -68,7 +68,7 @@ pub(super) fn banner(view: &View, width: usize) -> Option<Line<'static>> {
         None if view.frozen => (format!("FROZEN: {age}; space goes on"), view.palette.warning()),
         None => return None,
     };
-    let text = cut(&text, width - 1);
+    let text = shortened(&text, width);
     let gap = " ".repeat(width.saturating_sub(Span::raw(&*text).width()));
     Some(Line::styled(format!("{text}{gap}"), style.patch(reversed())))
 }

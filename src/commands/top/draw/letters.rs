@@ -2,6 +2,7 @@
 
 use ratatui::text::{Line, Span};
 
+use super::shortened;
 use crate::{
     commands::top::{
         palette::{dim, reversed, strong},
@@ -26,7 +27,12 @@ pub(super) fn lines(view: &View, width: usize, room: usize) -> Vec<Line<'static>
         true => String::new(),
         false => format!(", only what contains {:?}: Esc shows all", view.filter),
     };
-    let mut lines = vec![Line::styled(cut(&format!("Dead letters: {of}{filter}"), width), strong())];
+    let undecided = match view.shown.dead_letters.undecided {
+        undecided if undecided < count => format!(", {} to decide about", thousands(undecided)),
+        _ => String::new(),
+    };
+    let title = shortened(&format!("Dead letters: {of}{undecided}{filter}"), width);
+    let mut lines = vec![Line::styled(title, strong())];
     if rows.is_empty() {
         let text = match (view.letters.loading, listed) {
             (true, 0) => "  Reading …",
@@ -54,7 +60,7 @@ pub(super) fn lines(view: &View, width: usize, room: usize) -> Vec<Line<'static>
             }
         };
         let style = if at == cursor { style.patch(reversed()) } else { style };
-        lines.push(Line::from(vec![Span::raw(mark), Span::styled(cut(&text, width.saturating_sub(3)), style)]));
+        lines.push(Line::from(vec![Span::raw(mark), Span::styled(shortened(&text, width.saturating_sub(2)), style)]));
     }
     lines
 }

@@ -1,6 +1,7 @@
 //! The screen in states that are hard to bring about, or to catch.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,7 +23,7 @@ use crate::{
     commands::top::{
         deeds::{Choice, Deed, Report},
         palette::Palette,
-        view::{Place, View, Wish},
+        view::{Page, Place, View, Wish},
     },
     monitor::{AlertView, Away, ProcessView, Snapshot, StageState, StageView, State, Trend},
 };
@@ -269,4 +270,50 @@ fn who_writes_something_else_does_not_say_yes_by_it() {
     assert!(text(&view, 80, 24).contains("Replay 12 letters, payment, conflict? "), "{}", text(&view, 80, 24));
     assert!(press(&mut view, KeyCode::Enter).is_none(), "only y is yes");
     assert!(matches!(press(&mut view, KeyCode::Char('y')), Some(Wish::Do(Deed::Replay(_)))));
+}
+
+#[test]
+fn nothing_that_is_shown_acts_on_the_terminal() {
+    let place =
+        Place { environment: Some("\u{1b}[2J\u{202e}".to_owned()), namespace: "s\u{202e}h\u{200b}op".to_owned() };
+    let mut view = View::new(place, Palette::plain());
+    view.receive(Arc::new(busy(1)), Instant::now());
+    for (width, height) in [(140, 40), (60, 15)] {
+        let lines = lines(&drawn(&view, width, height));
+        assert!(!lines.iter().any(|line| line.chars().any(crate::output::acts)), "{lines:?}");
+    }
+}
+
+/// Numbers with separators, as they stand in lines.
+fn numbers(lines: &[String]) -> BTreeSet<String> {
+    let words =
+        lines.iter().flat_map(|line| line.split(|letter: char| !letter.is_ascii_digit() && !",.".contains(letter)));
+    let words = words.map(|word| word.trim_matches([',', '.'])).filter(|word| word.contains(','));
+    words.map(str::to_owned).collect()
+}
+
+#[test]
+fn no_number_is_cut_however_narrow_the_window() {
+    let mut snapshot = busy(1);
+    snapshot.sentence = "Payment is 42 s behind (1,098,916,538 messages), growing by 1,098,917 a second.".to_owned();
+    snapshot.remarks.push("1,098,912 dead letters (mostly conflict) wait for somebody to decide.".to_owned());
+    (snapshot.stages[1].lag, snapshot.stages[1].pending) = (Some(1_098_916_538), 1_098_916);
+    snapshot.stages[1].trend = Trend::Growing { per_second: 1_098_917.0 };
+    snapshot.today.completed = 1_098_916_538;
+    snapshot.today.revenue_cents = 109_891_653_849_285;
+    snapshot.today.refunded_cents = 9_223_372_036_854_775_807;
+    (snapshot.dead_letters.count, snapshot.dead_letters.undecided) = (1_098_926, 1_098_912);
+    (snapshot.relay.cursor, snapshot.relay.last_event) = (Some(9_876_543_210), Some(9_876_543_999));
+    let mut view = view(snapshot);
+    for page in [Page::Stages, Page::Letters] {
+        view.page = page;
+        let whole = numbers(&lines(&drawn(&view, 400, 100)));
+        let expected = if page == Page::Stages { "92,233,720,368,547,758.07" } else { "1,098,926" };
+        assert!(whole.contains(expected), "{whole:?}");
+        for (width, height) in (40..200).flat_map(|width| [10, 14, 20, 40].map(|height| (width, height))) {
+            let shown = lines(&drawn(&view, width, height));
+            let cut: Vec<String> = numbers(&shown).difference(&whole).cloned().collect();
+            assert!(cut.is_empty(), "{width}×{height}: {cut:?} in\n{}", shown.join("\n"));
+        }
+    }
 }

@@ -55,8 +55,8 @@ pub(in super::super) struct Letters {
     list: Vec<Letter>,
     /// Whether a new list is on its way.
     pub(in super::super) loading: bool,
-    /// How many there were when it was asked for.
-    pub(in super::super) count: Option<u64>,
+    /// How many there were when it was asked for, and how many of them undecided.
+    pub(in super::super) count: Option<(u64, u64)>,
     /// Groups whose letters are shown.
     open: BTreeSet<Key>,
     cursor: usize,

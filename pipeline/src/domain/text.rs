@@ -1,0 +1,66 @@
+//! Characters that nobody sees, and texts that look like others: what no name may have.
+
+use unicode_normalization::is_nfc;
+
+/// What makes a text look like another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lookalike {
+    /// A character that [`is_unseen`].
+    Unseen(char),
+    /// Not in the normal form NFC: `é` as two characters, say, or the sign for ohm instead of the letter.
+    NotComposed,
+}
+
+/// The first thing, if there is any, by which a text looks like another one.
+pub(super) fn lookalike(text: &str) -> Option<Lookalike> {
+    if text.is_ascii() {
+        return text.bytes().find(u8::is_ascii_control).map(|byte| Lookalike::Unseen(char::from(byte)));
+    }
+    let unseen = text.chars().find(|&character| is_unseen(character)).map(Lookalike::Unseen);
+    unseen.or_else(|| (!is_nfc(text)).then_some(Lookalike::NotComposed))
+}
+
+/// Whether a character leaves no trace of its own where text is shown, or turns what stands around it: control and format
+/// characters, line separators, every blank but the usual one, and what Unicode has as ignorable by default.
+pub const fn is_unseen(character: char) -> bool {
+    matches!(character,
+        '\0'..='\u{1f}' | '\u{7f}'..='\u{a0}' | '\u{ad}'
+        // Format characters of the general category Cf.
+        | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'
+        | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{fff9}'..='\u{fffb}'
+        // Ignorable by default: joiners, fillers, selectors of variants, tags.
+        | '\u{34f}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}'
+        | '\u{e0000}'..='\u{e0fff}'
+        // Blanks, direction, separators, invisible operators.
+        | '\u{1680}' | '\u{2000}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{205f}'..='\u{206f}'
+        | '\u{2800}' | '\u{3000}'
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_seen_is_found() {
+        for unseen in
+            "\u{200b}\u{ad}\u{feff}\u{a0}\u{202e}\u{2066}\u{200d}\u{fe0f}\u{3164}\u{2007}\u{e0061}\u{85}\t".chars()
+        {
+            assert_eq!(lookalike(&format!("ü{unseen}x")), Some(Lookalike::Unseen(unseen)), "{unseen:?}");
+        }
+        assert_eq!(lookalike("a\u{7}b"), Some(Lookalike::Unseen('\u{7}')));
+        for text in ["ORD-1 a", "Übergröße-🦀", "注文１", "заказ", "e\u{301}".replace("e\u{301}", "é").as_str()]
+        {
+            assert_eq!(lookalike(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn accents_are_one_character() {
+        for text in ["e\u{301}", "\u{2126}", "ORD-A\u{30a}"] {
+            assert_eq!(lookalike(text), Some(Lookalike::NotComposed), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Whether a line ends within quotes: the part of RFC 4180 that tells a row from the text of a field.
+//!
+//! Only lines whose quotes are not plainly in order come here. What is inside open quotes is never a row; where wrong quotes
+//! leave open whether they are open, that is told, too: other programs read them in other ways, and one of them wrote the file.
+
+/// Follows the quotes of a record through its lines.
+#[derive(Debug)]
+pub(super) struct Quotes {
+    delimiter: u8,
+    state: State,
+    /// As programs write that double no quotes.
+    lenient: Lenient,
+    /// As programs write that put a backslash before quotes: MySQL, PHP.
+    escaped: Lenient,
+    /// A quote stands where RFC 4180 has none and other programs may see one begin or end: behind blanks, or before text.
+    broken: bool,
+    odd: bool,
+    /// A line break was within quotes.
+    several: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing of the field was read, or nothing but blanks.
+    Start {
+        blanks: bool,
+    },
+    Bare,
+    Quoted,
+    /// Behind a quote within quotes: the end, or the first of two.
+    Ended,
+}
+
+/// How a line ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LineEnd {
+    /// The record ends with it.
+    Closed,
+    /// Within quotes: the record goes on.
+    Open,
+    /// Who knows.
+    Doubtful,
+}
+
+impl Quotes {
+    pub(super) fn new(delimiter: u8) -> Self {
+        let lenient = |escapes| Lenient { escapes, state: Place::Start };
+        Self {
+            delimiter,
+            state: State::Start { blanks: false },
+            lenient: lenient(false),
+            escaped: lenient(true),
+            broken: false,
+            odd: false,
+            several: false,
+        }
+    }
+
+    /// Takes a part of a line.
+    pub(super) fn take(&mut self, part: &[u8]) {
+        for byte in part {
+            self.lenient.take(*byte, self.delimiter);
+            self.escaped.take(*byte, self.delimiter);
+        }
+        let mut rest = part;
+        while !rest.is_empty() {
+            let quote = memchr::memchr(b'"', rest);
+            let plain = &rest[..quote.unwrap_or(rest.len())];
+            self.take_plain(plain);
+            if quote.is_some() {
+                self.take_quote();
+            }
+            rest = &rest[(plain.len() + 1).min(rest.len())..];
+        }
+    }
+
+    /// Takes text without quotes.
+    fn take_plain(&mut self, text: &[u8]) {
+        let (Some(first), Some(last)) = (text.first(), text.last()) else { return };
+        if self.state == State::Quoted {
+            return;
+        }
+        if self.state == State::Ended && *first != self.delimiter {
+            self.broken = true;
+        }
+        let field = memchr::memrchr(self.delimiter, text);
+        let begun = &text[field.map_or(0, |at| at + 1)..];
+        let blank = begun.iter().all(|byte| b" \t".contains(byte));
+        self.state = match (field, self.state) {
+            _ if *last == self.delimiter => State::Start { blanks: false },
+            (Some(_), _) | (None, State::Start { .. }) if blank => State::Start { blanks: true },
+            _ => State::Bare,
+        };
+    }
+
+    fn take_quote(&mut self) {
+        self.odd = !self.odd;
+        self.state = match self.state {
+            State::Start { blanks } => {
+                self.broken |= blanks;
+                State::Quoted
+            }
+            State::Ended => State::Quoted,
+            State::Quoted => State::Ended,
+            // Any program takes it for what it is.
+            State::Bare => State::Bare,
+        };
+    }
+
+    /// How the line ends that was taken. If the record goes on, the break belongs to its field.
+    pub(super) fn end_line(&mut self) -> LineEnd {
+        let open = self.state == State::Quoted;
+        let (lenient, escaped) = (self.lenient.end_line(), self.escaped.end_line());
+        let is_doubtful = match self.broken {
+            true => open || lenient || escaped || self.odd || self.several,
+            // Without a backslash all ways to read it are one.
+            false => open != escaped,
+        };
+        match (is_doubtful, open) {
+            (true, _) => LineEnd::Doubtful,
+            (false, false) => LineEnd::Closed,
+            (false, true) => {
+                self.several = true;
+                LineEnd::Open
+            }
+        }
+    }
+}
+
+/// Whether a backslash stands before a quote: where it makes the quote a character, the line may end otherwise.
+pub(super) fn has_escape(line: &[u8]) -> bool {
+    memchr::memchr_iter(b'\\', line).any(|at| line.get(at + 1) == Some(&b'"'))
+}
+
+/// Reads quotes that are not doubled: only one that ends its field closes it.
+#[derive(Debug)]
+struct Lenient {
+    /// What follows a backslash within quotes is a character.
+    escapes: bool,
+    state: Place,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Nothing of the field was read, or nothing but blanks.
+    Start,
+    Bare,
+    Quoted,
+    Escaped,
+    /// Behind a quote within quotes, which closes them if the field ends.
+    Ended {
+        blanks: bool,
+    },
+}
+
+impl Lenient {
+    fn take(&mut self, byte: u8, delimiter: u8) {
+        let is_blank = byte == b' ' || byte == b'\t';
+        self.state = match self.state {
+            Place::Start | Place::Bare | Place::Ended { .. } if byte == delimiter => Place::Start,
+            Place::Start if byte == b'"' => Place::Quoted,
+            Place::Start if is_blank => Place::Start,
+            Place::Start | Place::Bare => Place::Bare,
+            Place::Ended { .. } if is_blank => Place::Ended { blanks: true },
+            Place::Quoted | Place::Ended { blanks: true } if byte == b'"' => Place::Ended { blanks: false },
+            Place::Quoted | Place::Ended { .. } if self.escapes && byte == b'\\' => Place::Escaped,
+            Place::Quoted | Place::Escaped | Place::Ended { .. } => Place::Quoted,
+        };
+    }
+
+    /// Whether the line ends within quotes.
+    fn end_line(&mut self) -> bool {
+        let open = matches!(self.state, Place::Quoted | Place::Escaped);
+        self.state = if open { Place::Quoted } else { Place::Start };
+        open
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How each of the lines ends, up to the first that ends the record.
+    fn ends(record: &str) -> Vec<LineEnd> {
+        let mut whole = Quotes::new(b',');
+        let mut bytes = Quotes::new(b',');
+        let mut ends = Vec::new();
+        for line in record.split('\n') {
+            whole.take(line.as_bytes());
+            line.as_bytes().iter().for_each(|byte| bytes.take(&[*byte]));
+            let end = whole.end_line();
+            assert_eq!(bytes.end_line(), end, "byte by byte: {record:?}");
+            ends.push(end);
+        }
+        ends
+    }
+
+    #[test]
+    fn what_is_within_quotes_is_told_from_rows() {
+        use LineEnd::{Closed, Doubtful, Open};
+        let table: &[(&str, &[LineEnd])] = &[
+            ("a,b", &[Closed]),
+            ("a,\"b\"", &[Closed]),
+            ("a,\"please\nring\nthanks\",x", &[Open, Open, Closed]),
+            ("a,\"say \"\"hi\nthere\"\"\"", &[Open, Closed]),
+            ("\"\"\"", &[Open]),
+            ("a,\"", &[Open]),
+            // A quote amid a bare field is a character; a later field may open all the same.
+            ("a,5\" pipe,b", &[Closed]),
+            ("a,5\" pipe,\"note\nEVIL", &[Open, Open]),
+            // Text behind a closing quote.
+            ("\"a\" ,b", &[Closed]),
+            ("\"a\"b,\"c", &[Doubtful]),
+            ("1,\"see \"x\" and please", &[Doubtful]),
+            ("1,\"see \"x\" and\" y", &[Doubtful]),
+            ("1,\"the 5\" and 6\" pipe\",x", &[Closed]),
+            ("\"A\"1,b", &[Doubtful]),
+            ("1,\"he said \"please", &[Doubtful]),
+            ("1,\"open\n2,\"text", &[Open, Doubtful]),
+            // A quote behind blanks.
+            ("1, \"a\",x", &[Closed]),
+            ("1, \"please ring", &[Doubtful]),
+            // A backslash before a quote.
+            ("1,\"say \\\"hi\\", &[Doubtful]),
+            ("1,\"say \\\"", &[Doubtful]),
+            ("1,\"say \\\", and", &[Doubtful]),
+            ("1,\"say \\\"hi\\\"\",x", &[Doubtful]),
+            ("1,\"say \\\"\"hi\\\"\" there\"", &[Closed]),
+            ("1,\"open\nsay \\\"", &[Open, Doubtful]),
+            ("1,\"C:\\dir\",x", &[Closed]),
+            ("1,\"C:\\dir\\\",x", &[Doubtful]),
+            ("1,5\\\" pipe", &[Closed]),
+        ];
+        for (record, expected) in table {
+            assert_eq!(&ends(record), expected, "{record:?}");
+        }
+    }
+}
