@@ -30,7 +30,7 @@ open(path, "w").write(text.replace(old, new))
 PYTHON
     local verdict
     # SQL is checked against a database: a statement that was changed is not among those that were checked before.
-    if ! "$folder/servers" --state-dir "$folder/stack" --quiet dev --no-workers -- \
+    if ! "$folder/servers" --state-dir "$folder/stack" --no-sync --quiet dev --no-workers -- \
         env SQLX_OFFLINE=false cargo test --quiet --features failpoints --package "$package" $target -- --exact "$test" \
         >"$folder/log" 2>&1; then
         if grep -q "^test result: FAILED\|panicked at" "$folder/log"; then verdict="caught"; else verdict="DOES NOT BUILD"; fi

@@ -48,7 +48,8 @@ impl Backends {
             None => {
                 // From before there is a server that could be left behind.
                 leave_stack_on_signal()?;
-                let stack = tokio::task::block_in_place(|| Stack::enter(globals.state_dir.as_deref()))?;
+                let stack =
+                    tokio::task::block_in_place(|| Stack::enter(globals.state_dir.as_deref(), !globals.no_sync))?;
                 let servers = stack.servers();
                 (Some(Arc::new(stack)), servers)
             }

@@ -34,6 +34,10 @@ pub struct Globals {
     #[arg(long, global = true, env = "ORDERSTREAM_STATE_DIR", value_name = "DIR", hide_env_values = true)]
     pub state_dir: Option<PathBuf>,
 
+    /// The local stack's servers do not wait for the disk: for tests. A power failure may then ruin all that they have
+    #[arg(long, global = true, env = "ORDERSTREAM_NO_SYNC", hide_env_values = true)]
+    pub no_sync: bool,
+
     /// First part of all Redis keys
     #[arg(long, global = true, env = "ORDERSTREAM_NAMESPACE", default_value = DEFAULT_NAMESPACE, hide_env_values = true, value_parser = parse_namespace)]
     pub namespace: String,

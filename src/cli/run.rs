@@ -165,7 +165,7 @@ Prints DATABASE_URL, REDIS_URL and `ready` on stdout once everything runs. Other
 folder.
 
   orderstream dev                     in one terminal; `orderstream import orders.csv` in another
-  orderstream dev --no-workers -- cargo nextest run")]
+  orderstream --no-sync dev --no-workers -- cargo nextest run")]
 pub struct DevArgs {
     /// Only Postgres and Redis
     #[arg(long)]

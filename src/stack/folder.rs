@@ -25,13 +25,14 @@ pub(super) struct Folder {
     path: PathBuf,
     /// Whom the servers run as, when that is not us: Postgres refuses to run as root.
     server_user: Option<User>,
+    sync: bool,
 }
 
 impl Folder {
-    pub(super) fn open(path: Option<&Path>) -> anyhow::Result<Self> {
+    pub(super) fn open(path: Option<&Path>, sync: bool) -> anyhow::Result<Self> {
         let path = state_dir(path)?;
         let server_user = if Uid::effective().is_root() { Some(unprivileged_user()?) } else { None };
-        let folder = Self { path, server_user };
+        let folder = Self { path, server_user, sync };
         folder.create(&folder.path)?;
         folder.create(&folder.sockets())?;
         if let Some(user) = &folder.server_user {
@@ -55,6 +56,11 @@ impl Folder {
 
     pub(super) fn server_user(&self) -> Option<&User> {
         self.server_user.as_ref()
+    }
+
+    /// Whether its servers wait until the disk has what they write.
+    pub(super) fn sync(&self) -> bool {
+        self.sync
     }
 
     /// Where the sockets are: inside, or in the system's temporary folder where the path is too long for a socket.

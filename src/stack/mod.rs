@@ -1,5 +1,5 @@
 //! The local stack: a private Postgres and Redis in a state folder, for laptops, tests and demos. Real servers with
-//! durable settings, on Unix sockets only.
+//! durable settings (unless told otherwise), on Unix sockets only.
 //!
 //! Any number of commands may use one stack at the same time. The first one starts the servers, the last one stops
 //! them; after a crash the next one takes over what it finds, running or not. A server that dies meanwhile is started
@@ -48,16 +48,16 @@ struct User {
 }
 
 impl Stack {
-    /// Uses the stack in `folder`, starting it where it does not run.
+    /// Uses the stack in `folder`, starting it where it does not run; with `sync`, its servers wait for the disk.
     ///
     /// # Errors
     /// When a server program is missing (with the command that installs it), or does not start (with its log).
-    pub fn enter(folder: Option<&Path>) -> anyhow::Result<Self> {
+    pub fn enter(folder: Option<&Path>, sync: bool) -> anyhow::Result<Self> {
         let place = Arc::new(Place::default());
         // Whoever is asked to end meanwhile waits for this, and then leaves.
         let mut entering = open(&place);
         open(&PLACES).push(Arc::clone(&place));
-        let folder = Arc::new(Folder::open(folder)?);
+        let folder = Arc::new(Folder::open(folder, sync)?);
         let gate = folder.gate()?;
         let users = folder.users(FlockArg::LockShared)?;
         let user = entering.insert(User { folder: Arc::clone(&folder), supervisor: None, users });

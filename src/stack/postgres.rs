@@ -21,7 +21,6 @@ const DATABASE: &str = "orderstream";
 /// Durable, and sized for a laptop: nothing here trades a promise for speed.
 const SETTINGS: &[&str] = &[
     "listen_addresses=",
-    "fsync=on",
     "synchronous_commit=on",
     "full_page_writes=on",
     "shared_buffers=256MB",
@@ -83,6 +82,7 @@ pub(super) fn ensure_running(folder: &Folder) -> anyhow::Result<()> {
     let settings: Vec<String> = SETTINGS
         .iter()
         .map(|setting| format!("-c {setting}"))
+        .chain([format!("-c fsync={}", if folder.sync() { "on" } else { "off" })])
         .chain([format!("-c unix_socket_directories='{}' -c unix_socket_permissions=0700", folder.sockets().display())])
         .collect();
     let started = run_as(folder.server_user(), &pg_ctl)
@@ -114,6 +114,7 @@ fn create(folder: &Folder, data: &Path) -> anyhow::Result<()> {
     folder.create(&unfinished)?;
     run(run_as(folder.server_user(), find("initdb", PACKAGE)?)
         .args(["--username", USER, "--auth", "trust", "--encoding", "UTF8", "--locale", "C.UTF-8"])
+        .args((!folder.sync()).then_some("--no-sync"))
         .arg("--pgdata")
         .arg(&unfinished))
     .context("cannot create the Postgres cluster")?;

@@ -65,12 +65,13 @@ pub(super) fn ensure_running(folder: &Folder) -> anyhow::Result<()> {
         &config,
         format!(
             "port 0\nunixsocket \"{socket}\"\nunixsocketperm 700\ndir \"{data}\"\ndaemonize yes\npidfile \"{pid}\"\n\
-             logfile \"{log}\"\nappendonly yes\nappendfsync everysec\nsave \"\"\nmaxmemory-policy noeviction\n\
+             logfile \"{log}\"\nappendonly yes\nappendfsync {fsync}\nsave \"\"\nmaxmemory-policy noeviction\n\
              auto-aof-rewrite-min-size 256mb\n",
             socket = socket(folder).display(),
             data = data.display(),
             pid = pid_file(folder).display(),
             log = log.display(),
+            fsync = if folder.sync() { "everysec" } else { "no" },
         ),
     )?;
     run(run_as(folder.server_user(), program).arg(&config).stdin(std::process::Stdio::null()))?;

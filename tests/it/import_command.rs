@@ -468,7 +468,7 @@ async fn text_within_quotes_never_becomes_an_order() {
 
 #[tokio::test]
 async fn a_file_as_a_spreadsheet_writes_it_is_imported_and_told_of() {
-    let local = Local::new();
+    let local = Local::prepared();
     let text =
         format!("sep=;\r\n{}1;X;7;3;2;19,99;39,98\r\n;;;;;;\r\n", HEADER.replace(',', ";").replace('\n', ";;\r\n"));
     let utf16: Vec<u8> =

@@ -375,7 +375,7 @@ async fn a_file_that_is_none_of_refunds_fails_with_the_column_that_is_missing() 
 
 #[tokio::test]
 async fn a_laptop_with_nothing_running_imports_orders_and_then_their_refunds() {
-    let local = Local::new();
+    let local = Local::prepared();
     let orders = model::orders(&local.generate("orders.csv", &["--rows", "500"]).await);
     local.run(&["import", "orders.csv"]).await.exits(0);
     let rows = orders.iter().map(|order| format!("refund of {0},{0},,,\n", order.code)).collect::<String>();

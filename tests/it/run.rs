@@ -348,7 +348,7 @@ async fn what_is_asked_for_as_json_is_one_document_and_nothing_else() {
 
 #[tokio::test]
 async fn a_command_runs_inside_the_local_stack_and_its_exit_code_comes_through() {
-    let local = Local::new();
+    let local = Local::prepared();
     local.run(&["dev", "--", "true"]).await.exits(0);
     local.run(&["dev", "--no-workers", "--", "false"]).await.exits(1);
     local.run(&["dev", "--no-workers", "--", "sh", "-c", "exit 42"]).await.exits(42);
@@ -364,6 +364,17 @@ async fn a_command_runs_inside_the_local_stack_and_its_exit_code_comes_through()
     let inside = local.run(&["dev", "--no-workers", "--", program, "status", "--json"]).await.exits(0);
     assert_eq!(inside.json()["relay"]["last_event"], 0);
     assert!(!local.servers_run());
+}
+
+#[tokio::test]
+async fn the_local_stack_waits_for_the_disk_unless_told_otherwise() {
+    let local = Local::prepared();
+    let ask = "psql \"$DATABASE_URL\" -Atc 'SHOW fsync'; redis-cli -s \"${REDIS_URL#unix://}\" CONFIG GET append*sync";
+    let args = ["dev", "--no-workers", "--", "sh", "-c", ask];
+    let durable = Running::spawn(local.command(&args).env_remove("ORDERSTREAM_NO_SYNC"), &args).end().await.exits(0);
+    assert_eq!(durable.stdout, "on\nappendfsync\neverysec\n");
+    let quick = local.run(&[&["--no-sync"], &args[..]].concat()).await.exits(0);
+    assert_eq!(quick.stdout, "off\nappendfsync\nno\n");
 }
 
 /// A stack that runs until its standard input ends, and shows by a file that it does.
@@ -384,7 +395,7 @@ fn is_alive(pid: Pid) -> bool {
 
 #[tokio::test]
 async fn commands_share_a_stack_and_the_last_one_stops_it() {
-    let local = Local::new();
+    let local = Local::prepared();
     let (first, first_input) = dev(&local, "first").await;
     let postgres = local.server("postgres/postmaster.pid");
     let (second, second_input) = dev(&local, "second").await;
@@ -402,7 +413,7 @@ async fn commands_share_a_stack_and_the_last_one_stops_it() {
 #[tokio::test]
 async fn after_a_crash_the_next_command_takes_over_what_it_finds() {
     const PIDS: [&str; 2] = ["postgres/postmaster.pid", "redis/redis.pid"];
-    let local = Local::new();
+    let local = Local::prepared();
     local.run(&["seed", "--products", "7"]).await.exits(0);
     let products = async || {
         let sql = "psql \"$DATABASE_URL\" -Atc 'SELECT count(*) FROM products'";
@@ -441,7 +452,7 @@ async fn after_a_crash_the_next_command_takes_over_what_it_finds() {
 
 #[tokio::test]
 async fn the_server_of_another_stack_is_not_taken_for_ones_own() {
-    let (local, other) = (Local::new(), Local::new());
+    let (local, other) = (Local::prepared(), Local::prepared());
     local.run(&["seed"]).await.exits(0);
     let (running, input) = dev(&other, "other").await;
     for name in ["postgres/postmaster.pid", "redis/redis.pid"] {

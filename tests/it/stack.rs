@@ -43,7 +43,7 @@ async fn kill_server(local: &Local, pid_file: &str) {
 #[tokio::test]
 async fn servers_that_are_killed_under_dev_are_started_again_and_an_import_goes_on() {
     const ROUNDS: usize = 3;
-    let local = Local::new();
+    let local = Local::prepared();
     let orders = model::orders(&local.generate("orders.csv", &["--rows", "60000"]).await);
     local.run(&["seed"]).await.exits(0);
     let dev = local.start(&["dev", "--batch", "50"]);
@@ -68,7 +68,7 @@ async fn servers_that_are_killed_under_dev_are_started_again_and_an_import_goes_
 
 #[tokio::test]
 async fn an_import_looks_after_the_stack_that_it_brought_up() {
-    let local = Local::new();
+    let local = Local::prepared();
     let orders = model::orders(&local.generate("orders.csv", &["--rows", "40000"]).await);
     local.run(&["seed"]).await.exits(0);
     let import = local.start(&["import", "orders.csv", "--json", "--max-backlog", "3000"]);
@@ -85,7 +85,7 @@ async fn an_import_looks_after_the_stack_that_it_brought_up() {
 
 #[tokio::test]
 async fn whoever_is_left_looks_after_the_stack() {
-    let local = Local::new();
+    let local = Local::prepared();
     let first = local.start(&["dev", "--no-workers"]);
     first.says("the local stack runs").await;
     let second = local.start(&["dev", "--no-workers"]);
@@ -106,7 +106,7 @@ async fn whoever_is_left_looks_after_the_stack() {
 
 #[tokio::test]
 async fn whoever_is_asked_to_end_leaves_no_servers_behind_be_it_by_a_terminal_that_is_closed() {
-    let local = Local::new();
+    let local = Local::prepared();
     // Amid the first start: nobody listens but for the sake of the servers.
     for signal in [Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT] {
         let status = local.start(&["status"]);
@@ -136,7 +136,7 @@ async fn whoever_is_asked_to_end_leaves_no_servers_behind_be_it_by_a_terminal_th
 
 #[tokio::test]
 async fn a_stack_whose_hangup_is_ignored_outlives_its_terminal() {
-    let local = Local::new();
+    let local = Local::prepared();
     let args = ["-c", "trap '' HUP; exec \"$0\" dev --no-workers", env!("CARGO_BIN_EXE_orderstream")];
     let mut command = tokio::process::Command::new("sh");
     command.env("ORDERSTREAM_STATE_DIR", local.state());
@@ -157,7 +157,7 @@ async fn a_stack_whose_hangup_is_ignored_outlives_its_terminal() {
 
 #[tokio::test]
 async fn a_server_that_cannot_be_started_is_tried_again_and_told_once() {
-    let local = Local::new();
+    let local = Local::prepared();
     let dev = local.start(&["dev", "--no-workers"]);
     dev.says("the local stack runs").await;
     // A folder where its configuration should be written.

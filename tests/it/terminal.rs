@@ -16,7 +16,7 @@ fn assert_harmless(what: &str, printed: &str) {
 
 #[tokio::test]
 async fn a_hostile_file_does_nothing_to_the_terminal_that_it_is_imported_on() {
-    let local = Local::new();
+    let local = Local::prepared();
     let name = "\u{1b}[2J\u{202e}orders.csv";
     let hostile = "order_code,customer_id,product_id,quantity,unit_price,\u{1b}]0;owned\u{7},\u{202e}note\n\
                    A\u{202e}1,7,3,1,1.00,x,y\n\
@@ -76,7 +76,7 @@ async fn what_the_tables_hold_is_shown_so_that_one_sees_it() {
 
 #[tokio::test]
 async fn a_reader_that_hangs_up_is_no_error() {
-    let local = Local::new();
+    let local = Local::prepared();
     local.generate("orders.csv", &["--rows", "2000"]).await;
     local.write("bad.csv", "order_code,customer_id,product_id,quantity,unit_price\n".to_owned() + &"A,x\n".repeat(9));
     let commands: [&[&str]; 9] = [

@@ -1,7 +1,8 @@
 """The dashboard in a real browser: Debian's Chromium, driven by Playwright. `browser.py SCENARIO` with URL, SHOTS (a
 folder for pictures) and what the scenario needs in its environment. Fails by an exception, with the page's picture. With
-PICTURES=1 it leaves one of everything: that takes as long as all the rest."""
+PICTURES=1 it leaves one of everything, which takes much longer."""
 
+import importlib.resources
 import os
 import re
 import shutil
@@ -9,7 +10,6 @@ import sys
 from contextlib import contextmanager
 
 import redis
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
 URL = os.environ["URL"]
@@ -24,10 +24,20 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+SCHEMES = ("light", "dark")
 # WCAG 2.2 AA, and what axe holds to be good practice.
-RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+AXE = (importlib.resources.files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
+# Only what breaks a rule is asked for: to describe all that keeps them takes as long as to look. The dark differs in its
+# colours, and in nothing else.
+BRIGHT = {
+    "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+    "resultTypes": ["violations"],
+}
+DARK = {**BRIGHT, "runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}
+BROKEN_RULES = """rules => axe.run(document, rules).then(found => found.violations.map(
+    rule => [rule.id, rule.help, ...rule.nodes.map(node => `${node.html}: ${node.failureSummary}`)].join("\\n  ")))"""
 # A loaded machine is slow, a condition that never comes true is a failure all the same.
-PATIENCE = 60_000
+PATIENCE = 180_000
 
 expect.set_options(timeout=PATIENCE)
 
@@ -46,7 +56,9 @@ def chromium():
 @contextmanager
 def tab(browser, name, **options):
     """A page of its own; what it has to complain of fails the scenario, and a failure leaves a picture."""
-    context = browser.new_context(**{"viewport": {"width": 1440, "height": 1000}, **options})
+    # As people ask for it who want nothing to move: a picture that is drawn sixty times a second takes a whole processor.
+    calm = {"viewport": {"width": 1440, "height": 1000}, "reduced_motion": "reduce"}
+    context = browser.new_context(**{**calm, **options})
     context.set_default_timeout(PATIENCE)
     if token := os.environ.get("TOKEN"):
         sign_in(context, token)
@@ -84,19 +96,21 @@ def shot(page, path, scheme, width):
 def pages():
     """Every page, in both themes, wide and narrow, with and without scripts: it is there, it fits, and axe has nothing
     to say against it."""
-    axe = Axe()
     with chromium() as browser:
-        for scheme in ("light", "dark"):
-            for width in (1440, 390):
-                with tab(browser, "pages", viewport={"width": width, "height": 900}, color_scheme=scheme) as page:
-                    for path in PAGES:
-                        answer = page.goto(URL + path)
-                        assert answer.status == 200, (path, answer.status)
-                        page.wait_for_load_state("load")
-                        expect(page.locator("h1")).to_have_count(1)
-                        assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{path} is wider than {width}"
-                        found = axe.run(page, options=RULES)
-                        assert found.violations_count == 0, f"{path} {scheme} {width}\n{found.generate_report()}"
+        for width in (1440, 390):
+            with tab(browser, "pages", viewport={"width": width, "height": 900}) as page:
+                for path in PAGES:
+                    answer = page.goto(URL + path)
+                    assert answer.status == 200, (path, answer.status)
+                    page.wait_for_load_state("load")
+                    expect(page.locator("h1")).to_have_count(1)
+                    page.evaluate(AXE)
+                    for scheme in SCHEMES:
+                        page.emulate_media(color_scheme=scheme)
+                        wide = page.evaluate("document.documentElement.scrollWidth")
+                        assert wide <= width, f"{path} is wider than {width}: {wide}"
+                        broken = page.evaluate(BROKEN_RULES, DARK if scheme == "dark" else BRIGHT)
+                        assert not broken, "\n".join([f"{path} {scheme} {width}", *broken])
                         shot(page, path, scheme, width)
         with tab(browser, "plain", java_script_enabled=False) as page:
             for path in PAGES:
@@ -107,7 +121,7 @@ def pages():
 
 def live():
     """A message that another program adds is seen without a reload; held numbers stay, and a hidden tab is quiet."""
-    with chromium() as browser, tab(browser, "live") as page:
+    with chromium() as browser, tab(browser, "live", reduced_motion="no-preference") as page:
         page.goto(f"{URL}/")
         lag = page.locator("[data-live='reservation.lag']")
         expect(lag).to_have_text("0")
@@ -209,7 +223,7 @@ def stale():
             expect(page.locator(".stale")).to_be_visible()
             expect(page.locator("h1")).to_contain_text("Redis does not answer: these figures are from")
             assert "is-stale" in page.evaluate("document.documentElement.className")
-            for scheme in ("light", "dark"):
+            for scheme in SCHEMES:
                 page.emulate_media(color_scheme=scheme)
                 shot(page, "/redis-away", scheme, 1440)
             # A page that is opened now says so, too, also without scripts.
@@ -291,18 +305,19 @@ def numbers():
     """Amounts of a trillion are whole on every page, at every width, in both themes."""
     bad = []
     with chromium() as browser:
-        for scheme in ("light", "dark"):
-            for width in (390, 1024, 1440, 1920):
-                with tab(browser, "numbers", viewport={"width": width, "height": 900}, color_scheme=scheme) as page:
-                    for path in PAGES:
-                        assert page.goto(URL + path).status == 200, path
-                        page.wait_for_load_state("load")
+        for width in (390, 1024, 1440, 1920):
+            with tab(browser, "numbers", viewport={"width": width, "height": 900}) as page:
+                for path in PAGES:
+                    assert page.goto(URL + path).status == 200, path
+                    page.wait_for_load_state("load")
+                    for scheme in SCHEMES:
+                        page.emulate_media(color_scheme=scheme)
                         bad.extend(f"{width} {scheme} {path}: {fault}" for fault in page.evaluate(FAULTS))
                         shot(page, path, scheme, width)
-                    page.goto(f"{URL}/kpis")
-                    expect(page.locator(".tiles")).to_contain_text("1,999,999,999,800.00")
-                    page.goto(f"{URL}/")
-                    expect(page.locator("[data-live='today.revenue']")).to_have_text("1,999,999,999,800.00")
+                page.goto(f"{URL}/kpis")
+                expect(page.locator(".tiles")).to_contain_text("1,999,999,999,800.00")
+                page.goto(f"{URL}/")
+                expect(page.locator("[data-live='today.revenue']")).to_have_text("1,999,999,999,800.00")
     assert not bad, "\n".join(bad)
 
 

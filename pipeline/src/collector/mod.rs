@@ -20,8 +20,11 @@ use crate::{
     topology::StageName,
 };
 
-/// How long to rest when there was nothing to do.
+/// How long to rest when there was nothing to do. Somebody may be waiting for what a provider told.
 const REST: Duration = Duration::from_millis(100);
+
+/// The same where what comes is due by the second: an idle collector costs the servers little.
+const LONG_REST: Duration = Duration::from_millis(500);
 
 /// Looks after payments and refunds.
 #[derive(Debug, Clone)]
@@ -37,6 +40,15 @@ enum Duty {
     Charges,
     Refunds,
     WaitingRefunds,
+}
+
+impl Duty {
+    fn rest(self) -> Duration {
+        match self {
+            Self::Callbacks(_) => REST,
+            Self::Charges | Self::Refunds | Self::WaitingRefunds => LONG_REST,
+        }
+    }
 }
 
 /// Why a round came to nothing.
@@ -72,7 +84,7 @@ impl Collector {
             match self.round(duty, &mut redis).await {
                 Ok(0) => {
                     outage.is_over();
-                    shutdown.sleep(REST).await;
+                    shutdown.sleep(duty.rest()).await;
                 }
                 Ok(_) => outage.has_written(),
                 Err(error) => {

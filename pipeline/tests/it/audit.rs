@@ -13,7 +13,7 @@ use pipeline::{
     topology::{Leaderboard, StageName},
 };
 
-use crate::harness::{SUCCESS_RATE, Stack, order};
+use crate::harness::{PATIENCE, SUCCESS_RATE, Stack, order};
 
 const CUSTOMERS: i64 = 10;
 
@@ -170,7 +170,7 @@ async fn the_books_balance_while_the_system_runs() {
     stack.drained(&StageName::WAY).await;
     stack.books_balance().await;
     assert_eq!(audits, 20);
-    assert!(workers.stop(std::time::Duration::from_secs(10)).await);
+    assert!(workers.stop(PATIENCE).await);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use pipeline::{
     topology::StageName,
 };
 
-use crate::harness::{Stack, eventually, order, set_by_test, simulated};
+use crate::harness::{PATIENCE, Stack, eventually, order, set_by_test, simulated};
 
 fn callback(id: &str, reference: &str, sent_at: DateTime<Utc>) -> Callback {
     let body = encode_callback(CallbackKind::ChargeApproved, "ch_1", reference, Cents::new(100), "EUR");
@@ -240,7 +240,7 @@ async fn of_several_words_the_first_final_one_counts_and_late_money_goes_back() 
     eventually("late money is back", async || stack.value::<bool>(BACK).await).await;
     eventually("both orders have their end", async || states(&stack).await == "completed approved, failed late").await;
     stack.drained(&StageName::WAY).await;
-    assert!(workers.stop(Duration::from_secs(30)).await);
+    assert!(workers.stop(PATIENCE).await);
     assert_eq!(stack.value::<i64>("SELECT count(*) FROM refunds").await, 1);
     stack.books_balance().await;
 }

@@ -13,7 +13,7 @@ use pipeline::{
     topology::StageName,
 };
 
-use crate::harness::{Stack, eventually, orders};
+use crate::harness::{PATIENCE, Stack, eventually, orders};
 
 fn reconciler(stack: &Stack) -> Reconciler {
     Reconciler::new(stack.reports.clone(), stack.redis.clone(), Duration::from_millis(20), &Metrics::default())
@@ -90,7 +90,7 @@ async fn a_backlog_is_waited_for_and_not_emitted_again() {
     settled(&stack, 60).await;
     let found = reconciler.once(Mode::Repair, &shutdown).await.expect("a sweep").expect("to its end");
     assert!(found.is_nothing(), "{found:?}");
-    assert!(workers.stop(Duration::from_secs(10)).await);
+    assert!(workers.stop(PATIENCE).await);
     assert_eq!(stack.value::<i64>("SELECT count(*) FROM reconciliations").await, 0);
     stack.books_balance().await;
 }
@@ -112,7 +112,7 @@ async fn redis_may_be_emptied_again_and_again_under_running_workers() {
     }
     settled(&stack, 1_500).await;
     stack.drained(&StageName::WAY).await;
-    assert!(workers.stop(Duration::from_secs(10)).await);
+    assert!(workers.stop(PATIENCE).await);
     stack.books_balance().await;
 }
 
@@ -133,7 +133,7 @@ async fn a_lost_group_a_lost_stream_and_one_lost_entry_are_made_up_for() {
         redis::cmd("XDEL").arg(key).arg(&some).exec_async(&mut redis).await.expect("deleted");
         let workers = stack.start(&with_reconciler(&stack)).await;
         settled(&stack, 60 * (i64::try_from(round).expect("small") + 1)).await;
-        assert!(workers.stop(Duration::from_secs(10)).await);
+        assert!(workers.stop(PATIENCE).await);
     }
     stack.drain().await;
     stack.books_balance().await;
@@ -188,7 +188,7 @@ async fn a_postgres_with_another_history_is_reported_and_the_board_built_anew() 
     stack.publish(&orders("NEW", 80)).await;
     let workers = stack.start(&PipelineConfig { relay: false, ..stack.config(&StageName::WAY) }).await;
     settled(&stack, 80).await;
-    assert!(workers.stop(Duration::from_secs(10)).await);
+    assert!(workers.stop(PATIENCE).await);
     stack.drain().await;
     let mut redis = stack.connection().await;
     let board = Board::new(stack.redis.keys().clone());
@@ -219,6 +219,6 @@ async fn an_order_that_is_committed_after_the_sweep_that_it_was_created_before_i
     settled(&stack, 1).await;
     reservation.commit().await.expect("committed");
     settled(&stack, 2).await;
-    assert!(workers.stop(Duration::from_secs(10)).await);
+    assert!(workers.stop(PATIENCE).await);
     stack.books_balance().await;
 }

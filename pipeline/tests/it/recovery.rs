@@ -9,7 +9,7 @@ use pipeline::{
     topology::StageName,
 };
 
-use crate::harness::{Stack, eventually, order, orders};
+use crate::harness::{PATIENCE, Stack, eventually, order, orders};
 
 const COMPANY: u64 = 2;
 const ANY: Whose = Whose::Idle(Duration::ZERO);
@@ -99,7 +99,7 @@ async fn an_entry_that_was_deleted_under_its_consumer_is_a_dead_letter_and_not_f
     let workers = stack.start(&config).await;
     stack.drained(&StageName::WAY).await;
     let deleted = workers.counters()[&StageName::Reservation].snapshot().deleted;
-    assert!(workers.stop(Duration::from_secs(10)).await);
+    assert!(workers.stop(PATIENCE).await);
     assert_eq!(deleted, 1);
     let dead = stack.redis.keys().dead(0);
     assert_eq!(stack.field(&dead, "reason").await, ["deleted"]);
@@ -126,7 +126,7 @@ async fn a_suspect_is_set_aside_after_its_attempts_and_its_neighbours_go_on() {
     let workers = stack.start(&config).await;
     stack.drained(&StageName::WAY).await;
     let counts = workers.counters()[&StageName::Payment].snapshot();
-    assert!(workers.stop(Duration::from_secs(10)).await);
+    assert!(workers.stop(PATIENCE).await);
 
     assert_eq!(
         (counts.dead, counts.suspected + 1),
@@ -193,7 +193,7 @@ async fn a_paused_stage_takes_nothing_until_it_is_resumed_or_its_time_is_up() {
     let moment = Some(Duration::from_millis(50));
     stack.redis.pause(&mut redis, 0, StageName::Payment, moment, "shorter").await.expect("paused");
     stack.drained(&StageName::WAY).await;
-    assert!(workers.stop(Duration::from_secs(10)).await);
+    assert!(workers.stop(PATIENCE).await);
     assert_eq!(stack.redis.pause_of(&mut redis, 0, StageName::Payment).await.expect("Redis"), None);
     assert!(!stack.redis.resume(&mut redis, 0, StageName::Payment).await.expect("Redis"), "nothing to resume");
     stack.books_balance().await;
@@ -220,7 +220,7 @@ async fn streams_and_groups_that_redis_forgot_are_made_again_while_workers_run()
         stack.publish(&orders(&format!("C{round}"), 10)).await;
         stack.drained(&StageName::WAY).await;
     }
-    assert!(workers.stop(Duration::from_secs(10)).await);
+    assert!(workers.stop(PATIENCE).await);
     assert_eq!(stack.value::<i64>("SELECT count(*) FROM orders WHERE settled_at IS NOT NULL").await, 90);
     stack.books_balance().await;
 }
@@ -243,7 +243,7 @@ async fn a_worker_whose_postgres_is_away_hands_its_batch_back_when_it_is_asked_t
         workers.counters()[&StageName::Reservation].snapshot().retries > 1
     })
     .await;
-    assert!(workers.stop(Duration::from_secs(10)).await);
+    assert!(workers.stop(PATIENCE).await);
     let mut other = consumer(&stack, StageName::Reservation, "other").await;
     let hour = Whose::Idle(Duration::from_secs(3_600));
     assert_eq!(before(&take(&mut other, hour).await), [0], "handed back, and not counted");
@@ -252,7 +252,7 @@ async fn a_worker_whose_postgres_is_away_hands_its_batch_back_when_it_is_asked_t
     config.limits.claim_idle = Duration::from_millis(1);
     let workers = stack.start(&config).await;
     stack.drained(&StageName::WAY).await;
-    assert!(workers.stop(Duration::from_secs(10)).await);
+    assert!(workers.stop(PATIENCE).await);
     assert_eq!(stack.redis.dead_letters(&mut redis, 0).await.expect("Redis"), 0);
     stack.books_balance().await;
 }

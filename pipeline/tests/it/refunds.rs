@@ -12,7 +12,7 @@ use pipeline::{
     topology::{Leaderboard, StageName},
 };
 
-use crate::harness::{Stack, eventually, order, simulated};
+use crate::harness::{PATIENCE, Stack, eventually, order, simulated};
 
 /// The stages of an order and of a refund.
 const STAGES: [StageName; 4] = [StageName::Reservation, StageName::Payment, StageName::Settlement, StageName::Refund];
@@ -37,7 +37,7 @@ fn config(stack: &Stack, success_rate: f64, stages: &[StageName]) -> PipelineCon
 async fn run(stack: &Stack, success_rate: f64, stages: &[StageName]) {
     let workers = stack.start(&config(stack, success_rate, stages)).await;
     stack.drained(stages).await;
-    assert!(workers.stop(Duration::from_secs(30)).await);
+    assert!(workers.stop(PATIENCE).await);
 }
 
 fn request(key: &str, code: &str, amount: Option<&str>) -> RefundRequest {
@@ -86,7 +86,7 @@ async fn of_refunds_that_exceed_the_payment_together_only_as_many_succeed_as_fit
     };
     tokio::join!(by_desk, by_message);
     stack.drained(&STAGES).await;
-    assert!(workers.stop(Duration::from_secs(30)).await);
+    assert!(workers.stop(PATIENCE).await);
 
     let mut succeeded = 0;
     for end in ends(&stack).await.values() {
@@ -209,7 +209,7 @@ async fn a_refund_that_overtakes_its_order_waits_for_it_and_not_for_ever() {
     stack.publish(&[order("A", 1, &[(1, 1, 700)]), order("B", 1, &[(2, 1, 700)])]).await;
     eventually("all have their answer", async || ends(&stack).await.values().all(|end| end != "waiting")).await;
     stack.drained(&STAGES).await;
-    assert!(workers.stop(Duration::from_secs(30)).await);
+    assert!(workers.stop(PATIENCE).await);
     let expected = [("early", "succeeded"), ("hopeless", "refused order_failed"), ("nobody", "refused unknown_order")];
     assert_eq!(ends(&stack).await, expected.map(|(key, end)| (key.to_owned(), end.to_owned())).into_iter().collect());
     stack.books_balance().await;
@@ -226,7 +226,7 @@ async fn an_order_that_never_settles_keeps_no_refund_waiting() {
     let workers = stack.start(&PipelineConfig { payments: short, ..config(&stack, 1.0, &[StageName::Refund]) }).await;
     eventually("it is refused", async || ends(&stack).await.get("r").is_some_and(|end| end == "refused not_settled"))
         .await;
-    assert!(workers.stop(Duration::from_secs(30)).await);
+    assert!(workers.stop(PATIENCE).await);
     stack.run(&[]).await;
     stack.books_balance().await;
 }
@@ -321,7 +321,7 @@ async fn refusals_are_told_as_events_with_their_key_and_reason() {
     })
     .await;
     stack.drained(&STAGES).await;
-    assert!(workers.stop(Duration::from_secs(30)).await);
+    assert!(workers.stop(PATIENCE).await);
     let told: Vec<serde_json::Value> = stack
         .field(&stack.redis.keys().events(), BODY)
         .await
@@ -356,7 +356,7 @@ async fn money_of_an_order_that_was_given_up_meanwhile_goes_back() {
     eventually("the money went back", async || ends(&stack).await.get("auto:A").is_some_and(|end| end == "succeeded"))
         .await;
     stack.drained(&STAGES).await;
-    assert!(workers.stop(Duration::from_secs(30)).await);
+    assert!(workers.stop(PATIENCE).await);
     assert_eq!(stack.value::<String>("SELECT status FROM payments").await, "late");
     assert_eq!(stack.value::<i64>("SELECT refunded_cents FROM orders").await, 0);
     stack.books_balance().await;

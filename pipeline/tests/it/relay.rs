@@ -1,6 +1,6 @@
 //! The relay: a board that equals Postgres, whatever Redis loses and however many relays there are.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use pipeline::{
     domain::TOTAL_CENTS_MAX,
@@ -9,7 +9,7 @@ use pipeline::{
     topology::StageName,
 };
 
-use crate::harness::{Stack, eventually, order, orders};
+use crate::harness::{PATIENCE, Stack, eventually, order, orders};
 
 async fn board(stack: &Stack) -> BoardSnapshot {
     Board::new(stack.redis.keys().clone()).snapshot(&mut stack.connection().await).await.expect("Redis")
@@ -39,7 +39,7 @@ async fn a_board_without_its_cursor_is_built_anew() {
             None => stack.start(&stack.config(&[])).await,
         };
         eventually("the board is complete", async || board(&stack).await == shown).await;
-        assert!(workers.stop(Duration::from_secs(10)).await);
+        assert!(workers.stop(PATIENCE).await);
         stack.books_balance().await;
     }
 }
@@ -97,7 +97,7 @@ async fn a_board_of_an_earlier_version_is_built_anew_once() {
         assert!(!stack.audit().await.is_clean(), "the audit sees what is missing");
         let workers = stack.start(&stack.config(&[])).await;
         eventually("the board is complete", async || board(&stack).await == shown).await;
-        assert!(workers.stop(Duration::from_secs(10)).await);
+        assert!(workers.stop(PATIENCE).await);
         let events = stack.field(&keys.events(), BODY).await.len();
         // Another start finds nothing to do.
         stack.drain().await;
@@ -119,7 +119,7 @@ async fn a_redis_that_lost_everything_gets_its_board_back() {
     })
     .await;
     stack.drained(&StageName::WAY).await;
-    assert!(workers.stop(Duration::from_secs(10)).await);
+    assert!(workers.stop(PATIENCE).await);
     stack.books_balance().await;
 }
 
@@ -133,10 +133,10 @@ async fn of_several_relays_one_carries_each_event_once() {
     }
     stack.drained(&StageName::WAY).await;
     let [first, second] = relays;
-    assert!(first.stop(Duration::from_secs(10)).await);
+    assert!(first.stop(PATIENCE).await);
     stack.publish(&orders("LATER", 100)).await;
     stack.drain().await;
-    assert!(second.stop(Duration::from_secs(10)).await);
+    assert!(second.stop(PATIENCE).await);
     let bodies = stack.field(&stack.redis.keys().events(), BODY).await;
     let seq = |body: &String| serde_json::from_str::<serde_json::Value>(body).expect("JSON")["seq"].as_i64();
     assert_eq!(bodies.iter().map(seq).collect::<Vec<_>>(), (1..=600).map(Some).collect::<Vec<_>>());

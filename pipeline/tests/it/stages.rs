@@ -14,7 +14,7 @@ use pipeline::{
 };
 use sqlx::AssertSqlSafe;
 
-use crate::harness::{SUCCESS_RATE, Stack, eventually, order, orders, set_by_test};
+use crate::harness::{PATIENCE, SUCCESS_RATE, Stack, eventually, order, orders, set_by_test};
 
 fn payment(stack: &Stack) -> Payment {
     Payment::new(stack.payments(SUCCESS_RATE))
@@ -133,7 +133,7 @@ async fn take_over(stack: &Stack, stage: StageName) {
     config.limits.claim_idle = Duration::from_millis(1);
     let workers = stack.start(&config).await;
     stack.drained(&[stage]).await;
-    assert!(workers.stop(Duration::from_secs(10)).await);
+    assert!(workers.stop(PATIENCE).await);
 }
 
 #[tokio::test]
@@ -157,7 +157,7 @@ async fn workers_that_want_the_same_products_in_opposite_order_neither_deadlock_
     let workers = stack.start(&config).await;
     stack.drained(&[StageName::Reservation]).await;
     let retries: u64 = workers.counters().values().map(|counters| counters.snapshot().retries).sum();
-    assert!(workers.stop(Duration::from_secs(10)).await);
+    assert!(workers.stop(PATIENCE).await);
     assert_eq!(retries, 0, "a deadlock or a race was resolved by processing a batch again");
     let held: Vec<i64> = sqlx::query_scalar("SELECT reserved FROM products ORDER BY id")
         .fetch_all(&stack.reports.pool())
@@ -186,7 +186,7 @@ async fn workers_that_read_the_same_orders_at_once_take_each_in_once() {
     config.limits.batch_messages_max = 100;
     let workers = stack.start(&config).await;
     stack.drained(&StageName::WAY).await;
-    assert!(workers.stop(Duration::from_secs(10)).await);
+    assert!(workers.stop(PATIENCE).await);
     assert_eq!(stack.value::<i64>("SELECT count(*) FROM orders").await, 500);
     assert_eq!(stack.value::<i64>("SELECT count(*) FROM events").await, 500);
     let mut redis = stack.connection().await;

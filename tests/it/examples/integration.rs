@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use tokio::process::Command;
 
 use super::scene::{Language, Scene};
-use crate::program::python::python;
+use crate::program::{harness::PATIENCE, python::python};
 
 /// The blocks of a page in these languages, in sequence.
 fn blocks<'a>(page: &'a str, languages: &[&'a str]) -> Vec<(&'a str, &'a str)> {
@@ -35,7 +35,7 @@ async fn whoever_follows_the_page_gets_to_its_end() {
         let code = if language == "sh" { format!("set -euo pipefail\n{code}") } else { code.to_owned() };
         scene.with_environment(&mut command);
         let run = command.arg("-c").arg(&code).output();
-        let done = tokio::time::timeout(std::time::Duration::from_secs(60), run).await;
+        let done = tokio::time::timeout(PATIENCE, run).await;
         let done = done.unwrap_or_else(|_| panic!("this does not come to its end:\n{code}")).expect("it starts");
         let (stdout, stderr) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
         assert!(done.status.success(), "{code}\n{stdout}{stderr}");

@@ -13,7 +13,11 @@ use tokio::{
     sync::watch,
 };
 
-use crate::program::{Orderstream, Program, Running, harness::eventually, python::python};
+use crate::program::{
+    Orderstream, Program, Running,
+    harness::{PATIENCE, eventually},
+    python::python,
+};
 
 /// What an example is written in.
 #[derive(Debug, Clone, Copy)]
@@ -147,7 +151,7 @@ impl Scene {
 impl Reader {
     /// The next line that it prints.
     pub(crate) async fn line(&mut self) -> String {
-        let line = tokio::time::timeout(std::time::Duration::from_secs(60), self.lines.next_line()).await;
+        let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await;
         line.expect("a line within a minute").expect("text").expect("it reads for ever")
     }
 

@@ -42,7 +42,10 @@ const PROVIDER: [&str; 16] = [
 ];
 
 /// How the workers deal with it. The same messages may be in hand at many faults, one place after the other.
-const WORKER: [&str; 6] = ["--payment-timeout", "2", "--gateway-timeout", "1", "--attempts-max", "100"];
+const WORKER: [&str; 6] = ["--payment-timeout", "2", "--gateway-timeout", "3", "--attempts-max", "100"];
+
+/// Orders of a lot: each kind of refund has two.
+const ORDERS: usize = 8;
 
 /// Stocks: enough for all but who wants more than there ever is.
 const STOCKS: [i64; 2] = [100_000; 2];
@@ -81,8 +84,8 @@ impl Lots {
     /// Orders of a lot: one cannot be carried out.
     fn orders(lot: usize) -> Vec<Order> {
         let one =
-            |n: i32| order(&format!("LOT{lot}-{n}"), 1, &[(1, 1, 1_250), (2, 1 + i32::from(n == 0) * 200_000, 1)]);
-        (0..16).map(one).collect()
+            |n: usize| order(&format!("LOT{lot}-{n}"), 1, &[(1, 1, 1_250), (2, 1 + i32::from(n == 0) * 200_000, 1)]);
+        (0..ORDERS).map(one).collect()
     }
 
     /// Refunds of a lot: whole, in parts, more than was paid, with the pieces and without.
@@ -91,7 +94,7 @@ impl Lots {
             let (key, code) = (format!("{name}-{lot}-{n}-{part}"), format!("LOT{lot}-{n}"));
             RefundRequest::new(&key, &code, amount, None, restock).expect("valid")
         };
-        (0..16)
+        (0..ORDERS)
             .flat_map(|n| match n % 4 {
                 0 => vec![request(n, "whole", None, false)],
                 1 => vec![request(n, "part", Some("5.00"), true), request(n, "rest", None, true)],
@@ -145,7 +148,7 @@ impl Lots {
 
     /// Every order has its end, every refund its outcome, and the provider's ledger and ours agree.
     async fn all_ended(&self, shop: &Shop) {
-        let orders = i64::try_from(self.lots * 16).expect("a small number");
+        let orders = i64::try_from(self.lots * ORDERS).expect("a small number");
         let refunds = i64::try_from(self.refunds).expect("a small number");
         // Questions come in growing steps. Who was disappointed often enough would be asked about in an hour.
         let hurry = async || {
@@ -219,8 +222,8 @@ pub(crate) async fn recovers(places: Places, actions: Vec<Action>) {
     let unharmed = shop.run(&money);
     lots.publish(&shop).await;
     eventually("the provider has told something", async || {
-        shop.count("SELECT count(*) FROM payment_callbacks").await > 5
-            && shop.count("SELECT count(*) FROM orders WHERE status = 'completed'").await > 5
+        shop.count("SELECT count(*) FROM payment_callbacks").await > 0
+            && shop.count("SELECT count(*) FROM orders WHERE status = 'completed'").await > 0
     })
     .await;
     unharmed.stop().await.exits(0);

@@ -17,7 +17,7 @@ const CUSTOMERS: i64 = 5;
 const STOCKS: [i64; 3] = [5_000; 3];
 
 /// How many cases run side by side: most of their time they wait for a claim.
-const SIDE_BY_SIDE: usize = 9;
+const SIDE_BY_SIDE: usize = 6;
 
 /// How workers run here: small batches, so that there are many.
 pub(crate) const WORKERS: [&str; 4] = ["--claim-idle", "1", "--batch", "5"];

@@ -9,7 +9,10 @@ use tokio::{
 };
 
 use super::raw::{Raw, Seen, approved, response, send};
-use crate::program::provider::{charge, client, refund};
+use crate::program::{
+    harness::PATIENCE,
+    provider::{charge, client, refund},
+};
 
 /// What the server does to a charge of this reference, and what the client has to say of it.
 const HOSTILE: [(&str, &str); 19] = [
@@ -94,7 +97,7 @@ async fn a_hostile_answer_is_unknown_in_bounded_time_and_its_neighbours_are_answ
     let hostile = HOSTILE.iter().map(|(reference, why)| ((*reference).to_owned(), Some(*why)));
     let (references, expected): (Vec<String>, Vec<_>) = hostile.zip(neighbours).flat_map(<[_; 2]>::from).unzip();
     let charges: Vec<Charge> = references.iter().map(|reference| charge(reference)).collect();
-    let answers = tokio::time::timeout(Duration::from_secs(60), client.charge(&charges)).await.expect("an end");
+    let answers = tokio::time::timeout(PATIENCE, client.charge(&charges)).await.expect("an end");
     for ((reference, expected), answer) in references.iter().zip(expected).zip(answers) {
         match (expected, &answer) {
             (None, ChargeAnswer::Approved(id)) => assert_eq!(id, "ch_1"),

@@ -1,17 +1,16 @@
 //! Clients that are slow, endless, or too many.
 
-use std::time::Duration;
-
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
 
-use crate::program::{Program, client::Api, harness::eventually};
-
-/// How long anything here may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::program::{
+    Program,
+    client::Api,
+    harness::{PATIENCE, eventually},
+};
 
 /// Sends bytes and reads until the other side hangs up.
 async fn converse(api: &Api, bytes: &[u8]) -> String {

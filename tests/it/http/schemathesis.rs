@@ -29,7 +29,7 @@ async fn whatever_is_asked_the_answer_is_one_that_the_description_has_and_never_
         .await
         .expect("schemathesis");
     let told = String::from_utf8_lossy(&report.stdout).into_owned() + &String::from_utf8_lossy(&report.stderr);
-    assert!(report.status.success(), "{told}");
+    assert!(report.status.success(), "{told}\nThe program said:\n{}", api.running.told());
     // A run that asked nothing proves nothing.
     assert!(told.contains("Test cases:") || told.contains("generated"), "{told}");
     api.running.stop().await.exits(0);

@@ -1,13 +1,13 @@
 //! The program that serves, and a client for it.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use orderstream::signature::{Secret, sign};
 use pipeline::topology::StageName;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 
-use super::{Orderstream, Program, Running};
+use super::{Orderstream, Program, Running, harness::PATIENCE};
 
 /// The secret of webhooks in tests.
 pub(crate) const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -40,7 +40,7 @@ impl Api {
             told.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("an address");
         // Another test may have done it; the client speaks no TLS anyway.
         let _installed = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder().timeout(Duration::from_secs(60)).build().expect("a client");
+        let client = Client::builder().timeout(PATIENCE).build().expect("a client");
         Self { address: address.to_owned(), running, client }
     }
 

@@ -37,7 +37,7 @@ use tokio::{
 pub(crate) const GATEWAY_KEY: &str = "sk_test";
 
 /// How long a command may take.
-const PATIENCE: Duration = Duration::from_secs(100);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The program with servers in its environment: those of the harness, with a database and a namespace of one test.
 pub(crate) struct Program {
@@ -183,6 +183,18 @@ impl Local {
         Self { folder: folder() }
     }
 
+    /// The same, with the files of a Postgres where the tests have been given some: whoever starts it makes none.
+    pub(crate) fn prepared() -> Self {
+        let local = Self::new();
+        if let Some(cluster) = harness::servers::cluster() {
+            fs::create_dir(local.state()).expect("a new folder");
+            let mut copy = std::process::Command::new("cp");
+            let copied = copy.arg("-a").arg(cluster).arg(local.path("state/postgres")).status().expect("cp starts");
+            assert!(copied.success(), "the files of Postgres were not copied");
+        }
+        local
+    }
+
     /// The state folder.
     pub(crate) fn state(&self) -> PathBuf {
         self.path("state")
@@ -207,7 +219,7 @@ impl Orderstream for Local {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = command(self.folder(), args);
-        command.env("ORDERSTREAM_STATE_DIR", self.state());
+        command.env("ORDERSTREAM_STATE_DIR", self.state()).env("ORDERSTREAM_NO_SYNC", "true");
         command
     }
 }
@@ -249,7 +261,8 @@ fn command(folder: &Path, args: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
-    command.env_remove("RUST_LOG").args(args).current_dir(folder).kill_on_drop(true);
+    // A process that is made to panic would look its own symbols up for a second or more.
+    command.env_remove("RUST_BACKTRACE").env_remove("RUST_LOG").args(args).current_dir(folder).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

@@ -63,7 +63,7 @@ fn says(done: &Done, texts: &[&str]) {
 #[tokio::test]
 async fn an_import_leaves_the_money_to_workers_that_have_been_idle_for_long() {
     let provider = Provider::start(&["--approve", "1"]).await;
-    let local = Local::new();
+    let local = Local::prepared();
     let dev = keyed(&local, &["dev", "--gateway", &provider.url]);
     dev.says("running").await;
     // Redis 7.0 counts a consumer's idle time from its last message: these look as if nobody was there.
@@ -225,7 +225,7 @@ async fn an_import_waits_for_its_own_orders_and_not_for_what_others_are_owed() {
     let faults = Faults::none(1).with(Fault::Late, 0.5);
     let (late, prompt): (Vec<String>, Vec<String>) =
         (0..100).map(|n| format!("ORD-{n}")).partition(|code| faults.hit(Fault::Late, code));
-    let local = Local::new();
+    let local = Local::prepared();
     local.write("late.csv", orders(late.clone()));
     local.write("prompt.csv", orders(prompt.clone()));
     let args = ["import", "late.csv", "--gateway", &provider.url];

@@ -1,5 +1,7 @@
 //! What processes are told has to agree with the installation, at their start and ever after.
 
+use nix::sys::signal::Signal;
+
 use super::installed::{QUICK, charged, keyed, ledgers_agree, orders, standing};
 use crate::program::{
     Orderstream, Program,
@@ -62,16 +64,20 @@ async fn running_processes_follow_a_change_unless_they_were_told_otherwise() {
     told.says("running").await;
     let follower = start(&[]);
     follower.says("running").await;
-    let bring = async |name: &str| {
+    let bring = |name: &str| {
         program.write("orders.csv", orders((0..300).map(|n| format!("{name}-{n}"))));
-        program.run(&["import", "orders.csv"]).await.exits(0);
+        program.start(&["import", "orders.csv"])
     };
-    bring("FIRST").await;
+    bring("FIRST").end().await.exits(0);
     eventually("the first provider took the money", async || standing(&program).await == ["http completed 300"]).await;
 
     program.run(&["provider", "set", &second.url]).await.exits(0);
-    bring("SECOND").await;
+    // Whoever has nothing to charge need not know: it gets the orders, all of them if need be.
+    follower.signal(Signal::SIGSTOP);
+    let import = bring("SECOND");
     let refused = told.end().await.exits(6);
+    follower.signal(Signal::SIGCONT);
+    import.end().await.exits(0);
     assert!(refused.stderr.contains(&first.url) && refused.stderr.contains(&second.url), "{refused:?}");
     eventually("the second provider took the money", async || {
         standing(&program).await == ["http completed 300", "http-2 completed 300"]

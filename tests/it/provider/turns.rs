@@ -18,12 +18,9 @@ use serde_json::Value;
 use super::installed::ledgers_agree;
 use crate::program::{
     Orderstream, Program, Running,
-    harness::order,
+    harness::{PATIENCE, order},
     provider::{KEY, Provider},
 };
-
-/// Longest wait for a step.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the providers do to whom. None refuses a refund: late money that cannot go back is a difference, rightly.
 const FAULTS: [&str; 18] = [

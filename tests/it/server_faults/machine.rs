@@ -59,7 +59,7 @@ impl Machine {
         for (name, value) in plain.get_envs().filter_map(|(name, value)| Some((name, value?))) {
             inside.arg(format!("{}={}", name.to_string_lossy(), value.to_string_lossy()));
         }
-        inside.arg(format!("DATABASE_URL=postgres://postgres@{}/{database}?sslmode=disable", self.ours));
+        inside.arg(format!("DATABASE_URL=postgres://orderstream@{}/{database}?sslmode=disable", self.ours));
         inside.arg(plain.get_program()).args(plain.get_args());
         let mut inside = tokio::process::Command::from(inside);
         inside.kill_on_drop(true).current_dir(program.folder());

@@ -65,7 +65,7 @@ impl Way {
 
 async fn workers(work: &Work, port: u16) -> Running {
     let database: String = work.program.stack.value("SELECT current_database()::text").await;
-    let url = format!("postgres://postgres@127.0.0.1:{port}/{database}?sslmode=disable");
+    let url = format!("postgres://orderstream@127.0.0.1:{port}/{database}?sslmode=disable");
     let args = ["run", "--json", "--batch", "20", "--claim-idle", "1"];
     Running::spawn(work.program.command(&args).env("DATABASE_URL", url), &args)
 }

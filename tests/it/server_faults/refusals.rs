@@ -159,7 +159,7 @@ async fn a_server_that_denies_us_something_is_told_as_what_it_is_and_is_no_defec
     work.program.stack.sql("CREATE ROLE clerk LOGIN").await;
     let args = ["orders"];
     let mut command = work.program.command(&args);
-    command.env("DATABASE_URL", work.program.stack.database_url.replace("//postgres@", "//clerk@"));
+    command.env("DATABASE_URL", work.program.stack.database_url.replace("//orderstream@", "//clerk@"));
     let denied = Running::spawn(&mut command, &args).end().await.exits(1).stderr;
     assert!(denied.contains("permission denied for table") && !denied.contains("at line"), "{denied}");
     api.running.stop().await.exits(0);

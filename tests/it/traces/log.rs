@@ -126,7 +126,7 @@ async fn no_log_has_secrets_payloads_or_addresses_in_it_whatever_its_level() {
         ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=hidden-otlp-header"),
     ];
 
-    let local = Local::new();
+    let local = Local::prepared();
     let args = ["gateway", "--ledger", "ledger.ndjson", "--listen", "127.0.0.1:0"];
     let provider_log = local.path("gateway.log");
     let file = std::fs::File::create(&provider_log).expect("a file in the test's folder");

@@ -2,7 +2,7 @@
 //! tests run side by side. Nothing sleeps: stages run until their streams are drained.
 
 mod database;
-mod servers;
+pub(crate) mod servers;
 
 use std::{
     sync::Arc,
@@ -22,13 +22,13 @@ use pipeline::{
     store::{
         self, Customer, GatewayKind, Installed, KnownGateway, NewAction, NewGateway, Product, Store, WorkerSettings,
     },
-    streams::{Publisher, Redis},
+    streams::{self, Publisher, Redis},
     topology::StageName,
 };
 use redis::{aio::MultiplexedConnection, streams::StreamRangeReply};
 pub(crate) use servers::Server;
-pub(crate) use servers::random;
-use servers::{PATIENCE, Servers};
+use servers::Servers;
+pub(crate) use servers::{PATIENCE, random};
 use sqlx::AssertSqlSafe;
 
 /// The share of order codes that the simulated gateway approves.
@@ -174,7 +174,7 @@ impl Stack {
     /// Publishes orders as an importer does.
     pub(crate) async fn publish(&self, orders: &[Order]) {
         let bodies: Vec<Vec<u8>> = orders.iter().map(encode_order).collect();
-        let mut publisher = Publisher::connect(&self.redis, 0, StageName::Reservation).await.expect("Redis");
+        let mut publisher = patiently(async || Publisher::connect(&self.redis, 0, StageName::Reservation).await).await;
         publisher.publish(&bodies, None).await.expect("published");
     }
 
@@ -275,7 +275,7 @@ impl Stack {
 
     /// A connection to Redis.
     pub(crate) async fn connection(&self) -> MultiplexedConnection {
-        self.redis.connect().await.expect("Redis")
+        patiently(async || self.redis.connect().await).await
     }
 
     fn remove_blocking(&self) -> Result<(), String> {
@@ -323,15 +323,29 @@ impl Drop for Stack {
     }
 }
 
-/// Asks again and again until the condition holds.
+/// Connects to a Redis that runs, however long the machine keeps it from answering.
+async fn patiently<T>(connect: impl AsyncFn() -> Result<T, streams::Error>) -> T {
+    let begun = Instant::now();
+    loop {
+        match connect().await {
+            Ok(connected) => return connected,
+            Err(error) if begun.elapsed() < PATIENCE && error.is_unreachable() => {}
+            Err(error) => panic!("Redis: {error}"),
+        }
+    }
+}
+
+/// Asks again and again until the condition holds: often at first, and less so when it takes its time, for whoever asks is
+/// served by the processors that are waited for.
 ///
 /// # Panics
-/// When it does not in a minute.
+/// When it does not in minutes: a machine with other work is slow, and nothing here measures time.
 pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let begun = Instant::now();
     while !holds().await {
         assert!(begun.elapsed() < PATIENCE, "waited in vain for this: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        let rest = if begun.elapsed() < Duration::from_secs(1) { 10 } else { 50 };
+        tokio::time::sleep(Duration::from_millis(rest)).await;
     }
 }
 
