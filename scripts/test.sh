@@ -33,13 +33,14 @@ else
     export RUST_TEST_THREADS=6
     tests=(cargo test --all-targets "${options[@]}" --no-fail-fast -- "$@")
 fi
-document() { RUSTDOCFLAGS="-D warnings" nice -n 19 cargo doc --no-deps --workspace >"$folder/doc.log" 2>&1; }
+# In a process of its own, which ends when it is told to.
+document() { RUSTDOCFLAGS="-D warnings" exec nice -n 19 cargo doc --no-deps --workspace >"$folder/doc.log" 2>&1; }
 if [ -n "${LINT:-}" ]; then
     if command -v cargo-nextest >/dev/null; then
         document &
         doc=$!
     else
-        document || { cat "$folder/doc.log"; exit 1; }
+        (document) || { cat "$folder/doc.log"; exit 1; }
     fi
 fi
 target/debug/orderstream --state-dir "$folder/stack" --no-sync dev --no-workers -- "${tests[@]}"
