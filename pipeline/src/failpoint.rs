@@ -53,13 +53,13 @@ fn act(place: &str, contains: impl Fn(&[u8]) -> bool) -> bool {
     let Some(action) = fail::eval(place, |action| action.unwrap_or_default()) else { return false };
     if let Some(text) = action.strip_prefix("abort:") {
         if contains(text.as_bytes()) {
-            eprintln!("failpoint {place}: abort");
+            say(place, "abort");
             std::process::abort();
         }
         return false;
     }
     // Said before it happens: a test must be able to see that it was hit.
-    eprintln!("failpoint {place}: {action}");
+    say(place, &action);
     match action.as_str() {
         "abort" => std::process::abort(),
         "stop" => {
@@ -70,4 +70,12 @@ fn act(place: &str, contains: impl Fn(&[u8]) -> bool) -> bool {
         "error" => true,
         other => panic!("failpoint {place}: unknown action {other:?}"),
     }
+}
+
+/// In one piece: another thread may panic at the same time, and says that meanwhile.
+#[cfg(feature = "failpoints")]
+fn say(place: &str, action: &str) {
+    use io::Write;
+    let line = format!("failpoint {place}: {action}\n");
+    io::stderr().write_all(line.as_bytes()).expect("standard error");
 }
