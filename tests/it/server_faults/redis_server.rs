@@ -93,8 +93,11 @@ async fn work_stays_pending_while_redis_forbids_to_add_messages() {
         !log.is_empty()
     })
     .await;
-    let group = work.program.stack.redis.group_state(&mut redis, 0, StageName::Reservation).await.expect("Redis");
-    assert!(group.expect("a group").pending > 0);
+    eventually("what cannot be handed off stays pending", async || {
+        let group = work.program.stack.redis.group_state(&mut redis, 0, StageName::Reservation).await.expect("Redis");
+        group.expect("a group").pending > 0
+    })
+    .await;
     work.redis(&["ACL", "SETUSER", "worker", "+xadd"]).await;
     work.ends(workers).await;
 }
