@@ -14,13 +14,13 @@ fi
 cargo build --timings --workspace --all-targets --features failpoints
 folder=$(mktemp -d "${TMPDIR:-/tmp}/orderstream-test.XXXXXX")
 chmod 755 "$folder"
+doc=
+trap '[ -z "$doc" ] || kill "$doc" 2>/dev/null || true; rm -rf "$folder"' EXIT
 export RUST_LOG=${RUST_LOG:-warn}
 # The files of a Postgres for every test that needs one of its own: making them anew takes longer than most tests.
 target/debug/orderstream --state-dir "$folder/cluster" --no-sync --quiet migrate
 export ORDERSTREAM_TEST_CLUSTER=$folder/cluster/postgres
 cp -a "$folder/cluster" "$folder/stack"
-doc=
-trap '[ -z "$doc" ] || kill "$doc" 2>/dev/null || true; rm -rf "$folder"' EXIT
 
 options=(--workspace --features failpoints)
 if command -v cargo-nextest >/dev/null; then
