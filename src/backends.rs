@@ -99,14 +99,19 @@ impl Backends {
     /// # Errors
     /// When DATABASE_URL cannot be read.
     pub fn store(&self, settings: WorkerSettings, connections: u32) -> anyhow::Result<Store> {
-        Store::new(&self.servers.database_url, settings, connections).map_err(|error| {
+        let url = &self.servers.database_url;
+        let wrong = |why: &str| {
             let message = format!(
-                "DATABASE_URL is not the URL of a Postgres: {}; it looks like \
-                 postgres://USER:PASSWORD@HOST:5432/DATABASE, or postgres://USER@localhost/DATABASE?host=/FOLDER/OF/SOCKET",
-                chain(&error.into())
+                "DATABASE_URL is not the URL of a Postgres: {why}; it looks like \
+                 postgres://USER:PASSWORD@HOST:5432/DATABASE, or postgres://USER@localhost/DATABASE?host=/FOLDER/OF/SOCKET"
             );
-            Refusal::new(Exit::Usage, message).into()
-        })
+            anyhow::Error::from(Refusal::new(Exit::Usage, message))
+        };
+        // What reads it takes any scheme for Postgres'.
+        if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+            return Err(wrong("it begins with neither postgres:// nor postgresql://"));
+        }
+        Store::new(url, settings, connections).map_err(|error| wrong(&chain(&error.into())))
     }
 
     /// Redis, without a connection yet.

@@ -107,7 +107,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
     if error.chain().any(|cause| cause.downcast_ref::<store::Error>().is_some_and(store::Error::is_schema_missing)) {
         return Some("the database has no schema yet; create it with: orderstream migrate".to_owned());
     }
-    let Door { variable, lets_in, .. } = closed_door(error)?;
+    let Some(Door { variable, lets_in, .. }) = closed_door(error) else {
+        return refusal(error).map(|_| "docs/runbooks/ServerRefuses.md says what to do about it".to_owned());
+    };
     let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
     if !is_set(variable) && !is_set(&format!("{variable}_FILE")) {
         return Some(format!(
@@ -157,10 +159,26 @@ fn closed_door(error: &anyhow::Error) -> Option<Door> {
     })
 }
 
+/// The server that answers and refuses, if an error says so, and why.
+fn refusal(error: &anyhow::Error) -> Option<(&'static str, &'static str)> {
+    error.chain().find_map(|cause| {
+        match (cause.downcast_ref::<store::Error>(), cause.downcast_ref::<streams::Error>()) {
+            (Some(error), _) => Some(("Postgres", error.refusal()?.as_str())),
+            (_, Some(error)) => Some(("Redis", error.refusal()?.as_str())),
+            _ => None,
+        }
+    })
+}
+
 /// An error with its causes, and with the server that it is about.
 fn told(error: &anyhow::Error) -> String {
     let text = chain(error);
-    let Some(Door { server, name, lets_in, is_silent, .. }) = closed_door(error) else { return text };
+    let Some(Door { server, name, lets_in, is_silent, .. }) = closed_door(error) else {
+        return match refusal(error) {
+            Some((name, why)) => format!("{name} refuses: {why}: {text}"),
+            None => text,
+        };
+    };
     let address = server.address();
     let place = format!("{name} at {address}");
     let cause =

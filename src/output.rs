@@ -13,10 +13,27 @@ use serde::Serialize;
 /// # Errors
 /// When stdout cannot be written.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    let mut text = serde_json::to_string_pretty(value)?;
+    let mut text = inert_json(serde_json::to_string_pretty(value)?);
     text.push('\n');
     raw(text.as_bytes())?;
     Ok(())
+}
+
+/// The same JSON document, of ASCII where a character would do something to a terminal: `"\u202e"` is the text of that
+/// character to every reader of JSON.
+pub fn inert_json(text: String) -> String {
+    let is_harmless = |character: char| character.is_ascii_control() && character != '\u{7f}' || !acts(character);
+    if text.chars().all(is_harmless) {
+        return text;
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        match is_harmless(character) {
+            true => escaped.push(character),
+            false => escaped.extend(character.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}"))),
+        }
+    }
+    escaped
 }
 
 /// Prints text for people as a line, or several; what would do something to a terminal is escaped.
@@ -157,6 +174,15 @@ mod tests {
         assert_eq!(inert(b"\x1b[2J\x07\r\n\xff ok \xc3\xa9", false), "\\u{1b}[2J\\u{7}\\r\\n\\xff ok é");
         assert_eq!(inert("a\u{202e}b\nc\u{9b}".as_bytes(), true), "a\\u{202e}b\nc\\u{9b}");
         assert_eq!((cut("äöü", 3), cut("äöü", 2)), ("äöü".to_owned(), "äö…".to_owned()));
+    }
+
+    #[test]
+    fn hostile_text_in_json_is_the_same_text_and_does_nothing() {
+        let hostile = "\u{7f}\u{9b}2J \u{202e}evas \u{200b}é名\u{3000}😀\u{e0041}";
+        let document = serde_json::to_string_pretty(&[hostile]).expect("JSON");
+        let inert = inert_json(document);
+        assert_eq!(inert, "[\n  \"\\u007f\\u009b2J \\u202eevas \\u200bé名\u{3000}😀\\udb40\\udc41\"\n]");
+        assert_eq!(serde_json::from_str::<[String; 1]>(&inert).expect("JSON"), [hostile]);
     }
 
     #[test]

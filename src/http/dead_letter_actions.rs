@@ -256,7 +256,8 @@ pub(crate) async fn replay_letters(
 ) -> Result<Tally, Problem> {
     let mut desk = desk(app).await?;
     let done = in_time(async |stop| {
-        Ok(actions::replay(recorder, &mut desk, &args, body, &stop, &mut Progress::new(true)).await?)
+        // On the heap: in a build without optimisations the future is too large for a thread's stack.
+        Ok(Box::pin(actions::replay(recorder, &mut desk, &args, body, &stop, &mut Progress::new(true))).await?)
     })
     .await;
     app.monitor.call();
@@ -271,7 +272,7 @@ pub(crate) async fn preview_replay(app: &App, recorder: &Recorder, args: ReplayA
     let mut desk = desk(app).await?;
     let args = ReplayArgs { dry_run: true, ..args };
     within(PREVIEW_MAX, async |stop| {
-        Ok(actions::replay(recorder, &mut desk, &args, None, &stop, &mut Progress::new(true)).await?)
+        Ok(Box::pin(actions::replay(recorder, &mut desk, &args, None, &stop, &mut Progress::new(true))).await?)
     })
     .await
 }
@@ -279,9 +280,10 @@ pub(crate) async fn preview_replay(app: &App, recorder: &Recorder, args: ReplayA
 /// Discards letters, for as long as a request may take.
 pub(crate) async fn discard_letters(app: &App, recorder: &Recorder, args: DiscardArgs) -> Result<Tally, Problem> {
     let mut desk = desk(app).await?;
-    let done =
-        in_time(async |stop| Ok(actions::discard(recorder, &mut desk, &args, &stop, &mut Progress::new(true)).await?))
-            .await;
+    let done = in_time(async |stop| {
+        Ok(Box::pin(actions::discard(recorder, &mut desk, &args, &stop, &mut Progress::new(true))).await?)
+    })
+    .await;
     app.monitor.call();
     done
 }

@@ -58,10 +58,8 @@ impl Quotes {
 
     /// Takes a part of a line.
     pub(super) fn take(&mut self, part: &[u8]) {
-        for byte in part {
-            self.lenient.take(*byte, self.delimiter);
-            self.escaped.take(*byte, self.delimiter);
-        }
+        self.lenient.take(part, self.delimiter);
+        self.escaped.take(part, self.delimiter);
         let mut rest = part;
         while !rest.is_empty() {
             let quote = memchr::memchr(b'"', rest);
@@ -154,7 +152,23 @@ enum Place {
 }
 
 impl Lenient {
-    fn take(&mut self, byte: u8, delimiter: u8) {
+    fn take(&mut self, part: &[u8], delimiter: u8) {
+        let mut rest = part;
+        while !rest.is_empty() {
+            // Most of a long text changes nothing.
+            let next = match self.state {
+                Place::Bare => memchr::memchr(delimiter, rest),
+                Place::Quoted if self.escapes => memchr::memchr2(b'"', b'\\', rest),
+                Place::Quoted => memchr::memchr(b'"', rest),
+                Place::Start | Place::Escaped | Place::Ended { .. } => Some(0),
+            };
+            let Some(next) = next else { return };
+            self.step(rest[next], delimiter);
+            rest = &rest[next + 1..];
+        }
+    }
+
+    fn step(&mut self, byte: u8, delimiter: u8) {
         let is_blank = byte == b' ' || byte == b'\t';
         self.state = match self.state {
             Place::Start | Place::Bare | Place::Ended { .. } if byte == delimiter => Place::Start,

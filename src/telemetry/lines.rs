@@ -62,7 +62,7 @@ impl<S: Subscriber + for<'span> LookupSpan<'span>> FormatEvent<S, JsonFields> fo
             message,
             fields: fields.0,
         };
-        writeln!(writer, "{}", serde_json::to_string(&line).map_err(|_| fmt::Error)?)
+        writeln!(writer, "{}", crate::output::inert_json(serde_json::to_string(&line).map_err(|_| fmt::Error)?))
     }
 }
 

@@ -47,6 +47,7 @@ async fn an_address_that_is_none_and_a_server_that_lets_nobody_in_are_told_apart
         ("REDIS_URL", "secret:6379", "redis://:PASSWORD@HOST:6379"),
         ("REDIS_URL", "http://secret:6379", "redis://:PASSWORD@HOST:6379"),
         ("DATABASE_URL", "secret/shop", "postgres://USER:PASSWORD@HOST:5432/DATABASE"),
+        ("DATABASE_URL", "mysql://root:secret@127.0.0.1/shop", "begins with neither postgres:// nor postgresql://"),
     ] {
         let done = with(&program, &[(name, value)], &["status"]).await.exits(2);
         says(&done, &[&format!("{name} is not the URL of a"), like]);

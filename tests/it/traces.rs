@@ -172,9 +172,7 @@ async fn a_request_goes_on_with_the_trace_of_its_caller() {
     let program = Program::seeded(1, &[100]).await;
     let collector = Collector::start().await;
     let api = start(&program, &[], &["serve", "--http", "127.0.0.1:0", "--otlp", &collector.url]);
-    api.says("serving HTTP").await;
-    let log = api.told();
-    let address = log.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("an address");
+    let address = api.address().await;
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::new();
     let posted = client.post(format!("http://{address}/v1/orders?x=hidden")).header("traceparent", traceparent(1));

@@ -47,7 +47,7 @@ pub(super) async fn run(backends: &Backends, args: TopArgs, globals: &Globals) -
                 changed = snapshots.changed() => changed?,
                 () = shutdown.begun() => break,
             }
-            let line = serde_json::to_string(&*snapshots.borrow_and_update().clone())?;
+            let line = output::inert_json(serde_json::to_string(&*snapshots.borrow_and_update().clone())?);
             if !output::raw(format!("{line}\n").as_bytes())? {
                 break;
             }

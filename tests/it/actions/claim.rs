@@ -52,7 +52,7 @@ async fn what_a_stopped_worker_holds_is_free_at_once_and_nothing_is_done_twice()
         ends.len() == 200 && ends.values().all(|(status, _)| status == "completed" || status == "failed")
     })
     .await;
-    assert!(second.told().contains("took over messages of a silent consumer"), "{}", second.told());
+    second.says("took over messages of a silent consumer").await;
     assert_eq!(stuck.state(), 'T', "it slept all the time");
     second.stop().await.exits(0);
     stuck.signal(Signal::SIGCONT);

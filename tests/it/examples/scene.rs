@@ -57,10 +57,7 @@ impl Scene {
     pub(crate) async fn with_http() -> Self {
         let program = Program::seeded(9, &[1_000; 5]).await;
         let workers = program.start(&[&WORKERS[..], &["--http", "127.0.0.1:0"]].concat());
-        workers.says("serving HTTP").await;
-        let told = workers.told();
-        let address = told.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next());
-        let api_url = Some(format!("http://{}", address.expect("an address")));
+        let api_url = Some(format!("http://{}", workers.address().await));
         Self::new(program, api_url, workers).await
     }
 

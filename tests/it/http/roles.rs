@@ -81,7 +81,7 @@ async fn without_a_token_only_this_machine_is_served() {
     assert!(refused.stderr.contains("no token is configured"), "{refused:?}");
 
     let api = Api::serve(&program, &[]).await;
-    assert!(api.running.told().contains("no token is configured"));
+    api.running.says("no token is configured").await;
     api.get("/v1/orders").await.ok(200);
     // A name that somebody points at this machine.
     let elsewhere = api.request(Method::GET, "/v1/orders").header("host", "evil.example");

@@ -41,7 +41,7 @@ impl Prometheus {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let running = Running::spawn(&mut command, &["prometheus"]);
         running.says("Server is ready to receive web requests").await;
-        let address = listening(&running, "msg=\"Listening on\" address=");
+        let address = running.word_after("msg=\"Listening on\" address=").await;
         let _installed = rustls::crypto::ring::default_provider().install_default();
         Self { running, address, client: Client::new() }
     }
@@ -72,18 +72,11 @@ impl Prometheus {
     }
 }
 
-/// Where a process says that it listens.
-fn listening(running: &Running, before: &str) -> String {
-    let told = running.told();
-    let address = told.split(before).nth(1).and_then(|rest| rest.split_whitespace().next());
-    address.unwrap_or_else(|| panic!("no address in:\n{told}")).to_owned()
-}
-
 /// Workers that serve their metrics, and where.
 async fn workers(program: &Program) -> (Running, String) {
     let run = program.start(&["run", "--http", "127.0.0.1:0"]);
     run.says("serving HTTP").await;
-    let address = listening(&run, "address=");
+    let address = run.address().await;
     (run, address)
 }
 

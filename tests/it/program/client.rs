@@ -34,14 +34,11 @@ impl Api {
         let mut command = program.command(&args);
         command.envs(env.iter().copied());
         let running = Running::spawn(&mut command, &args);
-        running.says("serving HTTP").await;
-        let told = running.told();
-        let address =
-            told.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("an address");
+        let address = running.address().await;
         // Another test may have done it; the client speaks no TLS anyway.
         let _installed = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().timeout(PATIENCE).build().expect("a client");
-        Self { address: address.to_owned(), running, client }
+        Self { address, running, client }
     }
 
     /// A request to be completed.

@@ -244,8 +244,8 @@ fn folder() -> TempDir {
     tempfile::Builder::new()
         .prefix("orderstream-test-")
         .permissions(Permissions::from_mode(0o755))
-        .tempdir_in("/tmp")
-        .expect("a folder under /tmp")
+        .tempdir()
+        .expect("a temporary folder")
 }
 
 /// The program without the environment of whoever runs the tests.
@@ -318,6 +318,25 @@ impl Running {
                 if has_ended { "ended" } else { "runs" },
                 self.told()
             );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Where it listens, as soon as it has said so to the end.
+    pub(crate) async fn address(&self) -> String {
+        self.word_after("address=").await
+    }
+
+    /// What stands after this text, up to the next blank.
+    pub(crate) async fn word_after(&self, text: &str) -> String {
+        self.says(text).await;
+        loop {
+            let told = self.told();
+            let (_, rest) = told.split_once(text).expect("it said so");
+            if let Some((word, _)) = rest.split_once(char::is_whitespace) {
+                return word.to_owned();
+            }
+            assert!(!self.stderr.is_finished(), "it ended within a line:\n{told}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

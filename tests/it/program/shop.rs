@@ -26,11 +26,7 @@ impl Shop {
         let program = Program::seeded(50, products).await;
         let args = ["serve", "--http", "127.0.0.1:0", "--http-rate", "1000000"];
         let api = Running::spawn(program.command(&args).env("ORDERSTREAM_WEBHOOK_SECRET", SECRET), &args);
-        api.says("serving HTTP").await;
-        let told = api.told();
-        let address =
-            told.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("an address");
-        let api_url = format!("http://{address}");
+        let api_url = format!("http://{}", api.address().await);
         let mut provider = Provider::idle();
         let callback = format!("{api_url}/webhooks/payments");
         let flags = [&["--callback", &callback], provider_flags].concat();

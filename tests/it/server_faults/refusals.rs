@@ -111,21 +111,27 @@ async fn a_redis_that_refuses_writes_is_told_as_what_it_is_and_logged_once() {
                 && alert["message"].as_str().is_some_and(|message| message.contains(why))
         };
         assert!(listed["alerts"].as_array().expect("alerts").iter().any(fires), "{listed}");
+        let refused = work.program.run(&["pause", "payment", "--why", "a test"]).await.exits(1);
+        let error = format!("error: Redis refuses: {why}");
+        assert!(
+            [&error, "docs/runbooks/ServerRefuses.md"].iter().all(|&part| refused.stderr.contains(part)),
+            "{refused:?}"
+        );
         for words in end {
             work.redis(words).await;
         }
         is_calm_again(&api, &format!("AFTER-{n}")).await;
-        let told = api.running.told();
+    }
+    let told = api.running.stop().await.exits(0).stderr;
+    for (why, ..) in faults {
         // Who has a connection works on while Redis is full: nobody but requests notices.
         assert!(times(&told, &format!("Redis refuses: {why}")) <= 1, "{told}");
         assert_eq!(times(&told, &format!("Redis refuses writes, so requests fail: {why}")), 1, "{told}");
     }
-    let told = api.running.told();
     assert_eq!(times(&told, "Redis failed"), 0, "{told}");
     assert!(times(&told, "Redis is back") <= 4, "{told}");
     assert_eq!(times(&told, "not ready"), 4, "{told}");
     assert!(told.contains("Redis refuses: its last snapshot failed"), "{told}");
-    api.running.stop().await.exits(0);
     work.program.audit().await;
 }
 
@@ -209,7 +215,6 @@ async fn a_postgres_that_refuses_is_told_as_what_it_is() {
     by_itself(&work, &["DROP TRIGGER no_room ON orders".to_owned()]).await;
     is_calm_again(&api, "ROOM").await;
 
-    let told = api.running.told();
+    let told = api.running.stop().await.exits(0).stderr;
     assert_eq!(times(&told, "Postgres refuses: its disk is full"), 1, "{told}");
-    api.running.stop().await.exits(0);
 }

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{DRAIN, add, body, start, traceparent};
-use crate::program::{Local, Orderstream, Program, Running, harness::eventually};
+use crate::program::{Local, Orderstream, Program, harness::eventually};
 
 const OPERATIONS: &str = include_str!("../../../docs/OPERATIONS.md");
 
@@ -153,8 +153,7 @@ async fn no_log_has_secrets_payloads_or_addresses_in_it_whatever_its_level() {
         "1",
     ];
     let run = start(&program, &env, &args);
-    run.says("serving HTTP").await;
-    let url = format!("http://{}", address(&run));
+    let url = format!("http://{}", run.address().await);
 
     let secretive = body("ORD-1").replacen('{', r#"{"note":"hidden-payload","#, 1);
     add(&program, &[("body", &secretive), ("traceparent", &traceparent(1)), ("hidden-field", "hidden-value")]).await;
@@ -213,11 +212,4 @@ async fn no_log_has_secrets_payloads_or_addresses_in_it_whatever_its_level() {
             assert_eq!(line, None, "has {secret:?}");
         }
     }
-}
-
-/// Where it listens, as its log says.
-fn address(running: &Running) -> String {
-    let told = running.told();
-    let rest = told.split("address=").nth(1).expect("an address");
-    rest.split_whitespace().next().expect("an address").to_owned()
 }

@@ -144,7 +144,7 @@ fn open_many_files() {
     setrlimit(Resource::RLIMIT_NOFILE, soft.max(hard.min(FILES)), hard).expect("no more than is allowed");
 }
 
-/// A server in a folder of its own under `/tmp`, with the shell that looks after it.
+/// A server in a temporary folder of its own, with the shell that looks after it.
 struct Keeper {
     shell: Child,
     folder: PathBuf,
@@ -153,8 +153,8 @@ struct Keeper {
 impl Keeper {
     fn start(name: &str, script: &str, listen: &str) -> Self {
         // Short: the path of a socket has at most 107 bytes.
-        let folder = PathBuf::from(format!("/tmp/orderstream-{name}-{:016x}", random()));
-        fs::create_dir(&folder).expect("a folder under /tmp");
+        let folder = env::temp_dir().join(format!("orderstream-{name}-{:016x}", random()));
+        fs::create_dir(&folder).expect("a temporary folder");
         let mut command = Command::new("sh");
         command.args(["-c", script]).env("DIR", &folder).env("BIN", postgres_programs());
         command.env("LISTEN", listen).env("CLUSTER", cluster().unwrap_or_default()).current_dir(&folder);
