@@ -16,10 +16,11 @@ demo: ## Generate 100,000 rows, import them, show what came of it, audit
 	$(CARGO) build --profile demo --bin orderstream
 	@scripts/demo.sh target/demo/orderstream 100000
 
-test: setup ## Everything: format, lints, documents, and all tests on servers of their own
+test: ## Everything: format, lints, documents, and all tests on servers of their own
+	@scripts/setup.sh build
 	$(CARGO) fmt --all --check
 	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; fi
-	@LINT=1 scripts/test.sh
+	@SETUP=1 LINT=1 scripts/test.sh
 
 build: ## The program, optimised: target/release/orderstream
 	$(CARGO) build --release

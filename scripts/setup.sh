@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what is missing: scripts/setup.sh [run|test]
-#   run    to build and run: a C compiler, redis-server, PostgreSQL's server programs
+# Installs what is missing: scripts/setup.sh [build|run|test]
+#   build  to build: a C compiler
+#   run    also to run: redis-server, PostgreSQL's server programs
 #   test   also what tests need: Python, Node.js, openssl, curl, tmux, iproute2, Prometheus, Alertmanager, Chromium (the default)
 # Says what it does and asks for nothing. The servers are not started: the program and the tests start private ones where they
 # need them.
@@ -8,19 +9,22 @@ set -euo pipefail
 
 what=${1:-test}
 case $what in
-run | test) ;;
+build | run | test) ;;
 *)
-    echo "usage: scripts/setup.sh [run|test]" >&2
+    echo "usage: scripts/setup.sh [build|run|test]" >&2
     exit 2
     ;;
 esac
 missing=()
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
-command -v redis-server >/dev/null || missing+=(redis-server)
-if ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
-    missing+=(postgresql)
+programs=cc
+if [ "$what" != build ]; then
+    command -v redis-server >/dev/null || missing+=(redis-server)
+    if ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
+        missing+=(postgresql)
+    fi
+    programs+=", redis-server, PostgreSQL 15 or later with initdb, pg_ctl and postgres"
 fi
-programs="cc, redis-server, PostgreSQL 15 or later with initdb, pg_ctl and postgres"
 if [ "$what" = test ]; then
     if ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
         missing+=(python3 python3-venv)
