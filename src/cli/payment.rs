@@ -29,7 +29,7 @@ pub struct PaymentArgs {
     /// Most calls to the provider in a second, of this process; 0 is without limit
     #[arg(long, default_value_t = 0, env = "ORDERSTREAM_GATEWAY_RATE", hide_env_values = true, value_name = "CALLS")]
     pub gateway_rate: u32,
-    /// In what everything is charged, three letters [default: that of the installation, at first EUR]
+    /// In what everything is charged, three letters [default: that of the installation, at first EUR, or that of its payments from an earlier version]
     #[arg(long, env = "ORDERSTREAM_CURRENCY", hide_env_values = true, value_parser = parse_currency)]
     pub currency: Option<String>,
     /// Share of payments that the simulated gateway approves, from 0 to 1 [default: that of the installation, at first 0.9]

@@ -74,7 +74,7 @@ pub struct SetArgs {
     /// Share of payments that the simulator approves, from 0 to 1 [default: 0.9]
     #[arg(long, requires = "simulator")]
     pub success_rate: Option<f64>,
-    /// In what everything is charged, three letters [default: as now, at first EUR]
+    /// In what everything is charged, three letters [default: as now, at first as earlier payments, else EUR]
     #[arg(long, value_parser = parse_currency)]
     pub currency: Option<String>,
     /// What payments are stored under: lower-case letters, digits, `.`, `_` and `-` [default: http, http-2, …]

@@ -1,9 +1,9 @@
 //! Giving money back from an order's page: how much is said before it is done, what came of it is shown, and whoever
 //! presses the button again gives nothing twice.
 //!
-//! A form's key says what was known of the order's refunds when its page was made: the same standing makes the same
-//! key. A form that is sent twice, another tab with it, a page that is gone back to or loaded anew before the refund is
-//! known, all ask for the same refund. Once Postgres knows the refund, the standing is another, and so is the next
+//! A form's key says which of the order's refunds had come to their end when its page was made: the same standing makes
+//! the same key. A form that is sent twice, another tab with it, a page that is gone back to or loaded anew before the
+//! outcome is known, all ask for the same refund. Once it has come to its end the standing is another, and so is the next
 //! form's key. The key stands in the address of the page that asks, so that going back to it finds the same one.
 
 use std::time::Duration;
@@ -78,10 +78,15 @@ pub(super) fn may_restock(detail: &OrderDetail) -> bool {
     detail.order.status == "completed" && !detail.refunds.iter().any(|refund| refund.restocked)
 }
 
+/// Whether what came of a refund is not known yet.
+fn is_open(refund: &RefundRow) -> bool {
+    matches!(refund.status.parse(), Ok(RefundStatus::Pending | RefundStatus::Waiting))
+}
+
 /// The key of a form on a page that was made while the order's refunds were these.
 pub(super) fn key_of(installation: &str, detail: &OrderDetail) -> String {
     let mut hash = Sha256::new();
-    let keys = detail.refunds.iter().map(|refund| refund.key.as_str());
+    let keys = detail.refunds.iter().filter(|refund| !is_open(refund)).map(|refund| refund.key.as_str());
     for part in [installation, detail.order.code.as_str()].into_iter().chain(keys) {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
@@ -131,7 +136,9 @@ pub(super) fn outcome(app: &App, detail: &OrderDetail, key: &str, currency: &str
         }
         Ok(RefundStatus::Succeeded) => (format!("Refunded: {amount} went back. {left} is left."), false),
         Ok(RefundStatus::Pending) => {
-            (format!("{amount} goes back: the payment provider has not confirmed it yet."), true)
+            let text =
+                "the payment provider has not confirmed it yet. Asking again here asks for the same one until it has.";
+            (format!("{amount} goes back: {text}"), true)
         }
         Ok(RefundStatus::Waiting) => (format!("{amount} waits for the order to reach its end."), true),
         _ => {
@@ -472,9 +479,12 @@ mod tests {
     fn the_same_standing_makes_the_same_key_and_another_one_another() {
         let first = key_of("i", &order(&[]));
         assert_eq!(first, key_of("i", &order(&[])));
-        let one = order(&[("r", "pending", 500)]);
+        for open in ["pending", "waiting"] {
+            assert_eq!(first, key_of("i", &order(&[("r", open, 500)])), "nobody knows yet what comes of it");
+        }
+        let one = order(&[("r", "succeeded", 500)]);
         assert_ne!(first, key_of("i", &one));
-        assert_eq!(key_of("i", &one), key_of("i", &order(&[("r", "succeeded", 500)])));
+        assert_eq!(key_of("i", &one), key_of("i", &order(&[("r", "succeeded", 500), ("s", "pending", 100)])));
         assert_ne!(first, key_of("another installation", &order(&[])));
         assert!(pipeline::domain::RefundKey::new(first).is_ok());
     }

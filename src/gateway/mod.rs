@@ -22,7 +22,7 @@ pub use caller::{CallError, Settings};
 pub use figures::GatewayFigures;
 pub use key::{Key, Keys, of_another, other_account, variable_of};
 pub use select::{Begins, described, gateways, load, payment_limits, place, refused, share};
-pub(crate) use select::{set_deed, set_effect};
+pub(crate) use select::{first_currency, set_deed, set_effect};
 pub use told::{is_provider, plain_text, provider_url};
 
 use caller::Caller;

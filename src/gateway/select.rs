@@ -170,9 +170,9 @@ impl Connector for Connections {
         if let Some(gateway) = earlier.iter().find(|gateway| gateway.is_unlocated()) {
             return Err(unlocated(gateway));
         }
-        let currency = self.told.currency.clone().unwrap_or_else(|| DEFAULT_CURRENCY.to_owned());
         if let Some(url) = &self.told.url {
             let kind = GatewayKind::Http { url: Some(url.clone()) };
+            let currency = first_currency(self.told.currency.as_deref(), earlier)?;
             return Ok(Some(NewGateway { name: None, kind, currency, key_fingerprint: None }));
         }
         // Nobody falls back to the simulator who ever had a provider.
@@ -188,6 +188,7 @@ impl Connector for Connections {
             None => Simulator::share(DEFAULT_SUCCESS_RATE)?,
         };
         let kind = GatewayKind::Simulator { approved_of_10_000: Some(share) };
+        let currency = first_currency(self.told.currency.as_deref(), earlier)?;
         Ok(Some(NewGateway { name: None, kind, currency, key_fingerprint: None }))
     }
 
@@ -200,6 +201,24 @@ impl Connector for Connections {
 
     fn agree(&self, current: &KnownGateway, known: &[KnownGateway]) -> Result<(), String> {
         self.told.agree(current, known)
+    }
+}
+
+/// In what the first new payments are charged: as it was said, else as those of an earlier version were.
+pub(crate) fn first_currency(told: Option<&str>, earlier: &[KnownGateway]) -> Result<String, String> {
+    if let Some(currency) = told {
+        return Ok(currency.to_owned());
+    }
+    let mut currencies: Vec<&str> = earlier.iter().filter_map(|gateway| gateway.currency.as_deref()).collect();
+    currencies.sort_unstable();
+    currencies.dedup();
+    match currencies[..] {
+        [] => Ok(DEFAULT_CURRENCY.to_owned()),
+        [currency] => Ok(currency.to_owned()),
+        _ => Err(format!(
+            "payments of this installation were taken in {}: say in what new ones are charged: --currency",
+            currencies.join(" and ")
+        )),
     }
 }
 

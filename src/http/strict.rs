@@ -61,6 +61,8 @@ struct Line {
     start: Vec<u8>,
     length: usize,
     last: u8,
+    /// A control character stands in it, other than tabs and carriage returns.
+    is_odd: bool,
 }
 
 impl Line {
@@ -69,6 +71,7 @@ impl Line {
         self.start.extend_from_slice(&bytes[..bytes.len().min(room)]);
         self.length += bytes.len();
         self.last = bytes.last().copied().unwrap_or(self.last);
+        self.is_odd |= bytes.iter().any(|byte| byte.is_ascii_control() && !matches!(byte, b'\t' | b'\r'));
     }
 
     /// Whether a carriage return stands before the line feed.
@@ -140,7 +143,7 @@ fn digits(text: &[u8], radix: u32) -> Option<u64> {
 
 /// What follows the line with a chunk's size. `Err` for what is no size.
 fn after_size(line: &Line) -> Result<Place, ()> {
-    if !line.is_whole() {
+    if !line.is_whole() || line.is_odd {
         return Err(());
     }
     let size = line.start.split(|byte| matches!(byte, b';' | b'\r')).next().unwrap_or_default();
@@ -191,10 +194,12 @@ impl Place {
             }
             Self::Bytes(..) => Ok(None),
         };
-        match next {
-            Ok(Some(place)) => *self = place,
-            Ok(None) => {}
-            Err(()) => bytes[end] = SPOILT,
+        match (next, &self) {
+            (Ok(Some(place)), _) => *self = place,
+            (Ok(None), _) => {}
+            // Hyper refuses a bare line feed there, and nothing else within a chunk's extension.
+            (Err(()), Self::Size(line)) if !line.is_whole() => {}
+            (Err(()), _) => bytes[end] = SPOILT,
         }
         end + 1
     }
@@ -283,8 +288,8 @@ mod tests {
             "GET / HTTP/1.1\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
             "GET / HTTP/1.1\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n",
             &long,
-            &format!("{chunked}1\n"),
             &format!("{chunked}x\r\n"),
+            &format!("{chunked}1;a=\0b\r\n"),
             &format!("{chunked}ffffffffffffffff\r\n"),
             &format!("{chunked}0\r\nx: y\n\r\n"),
             &format!("{chunked}0\r\n\n"),

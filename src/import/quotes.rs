@@ -83,7 +83,7 @@ impl Quotes {
         }
         let field = memchr::memrchr(self.delimiter, text);
         let begun = &text[field.map_or(0, |at| at + 1)..];
-        let blank = begun.iter().all(|byte| b" \t".contains(byte));
+        let blank = begun.iter().copied().all(is_blank);
         self.state = match (field, self.state) {
             _ if *last == self.delimiter => State::Start { blanks: false },
             (Some(_), _) | (None, State::Start { .. }) if blank => State::Start { blanks: true },
@@ -130,6 +130,13 @@ pub(super) fn has_escape(line: &[u8]) -> bool {
     memchr::memchr_iter(b'\\', line).any(|at| line.get(at + 1) == Some(&b'"'))
 }
 
+/// Whether nobody sees that something stands there: a blank, a tab, or a byte of those characters of Unicode that are blanks
+/// or show nothing (U+00A0, U+200B, U+FEFF and their like). That other characters have such bytes, too, makes a row doubtful
+/// at the most.
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | 0xC2 | 0xA0 | 0xAD | 0xE2 | 0x80..=0x8F | 0xA8..=0xAF | 0xEF | 0xBB | 0xBF)
+}
+
 /// Reads quotes that are not doubled: only one that ends its field closes it.
 #[derive(Debug)]
 struct Lenient {
@@ -169,7 +176,7 @@ impl Lenient {
     }
 
     fn step(&mut self, byte: u8, delimiter: u8) {
-        let is_blank = byte == b' ' || byte == b'\t';
+        let is_blank = is_blank(byte);
         self.state = match self.state {
             Place::Start | Place::Bare | Place::Ended { .. } if byte == delimiter => Place::Start,
             Place::Start if byte == b'"' => Place::Quoted,
@@ -234,6 +241,11 @@ mod tests {
             // A quote behind blanks.
             ("1, \"a\",x", &[Closed]),
             ("1, \"please ring", &[Doubtful]),
+            ("1,\u{a0}\"please ring", &[Doubtful]),
+            ("1,\u{200b} \"please ring", &[Doubtful]),
+            ("\u{feff}\"please ring", &[Doubtful]),
+            ("\u{feff}\"a\",\u{a0}\"b\"\u{2009},x", &[Closed]),
+            ("é\"a,b", &[Closed]),
             // A backslash before a quote.
             ("1,\"say \\\"hi\\", &[Doubtful]),
             ("1,\"say \\\"", &[Doubtful]),

@@ -165,7 +165,7 @@ impl Sheet {
         );
         self.many(
             "orderstream_orders_today",
-            "Orders that reached their end on this UTC day.",
+            "Orders that were created on this UTC day and have reached their end.",
             &["outcome"],
             [(["completed"], today.completed as f64), (["failed"], today.failed as f64)],
         );
@@ -176,7 +176,7 @@ impl Sheet {
         let other = today.failed.saturating_sub(told.clone().map(|(_, n)| n).sum());
         self.many(
             "orderstream_failed_orders_today",
-            "Orders that failed on this UTC day, by reason.",
+            "Orders that were created on this UTC day and have failed, by reason.",
             &["reason"],
             told.chain([("other", other)]).map(|(reason, n)| ([reason], n as f64)),
         );

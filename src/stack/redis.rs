@@ -101,7 +101,8 @@ fn answers(folder: &Folder) -> bool {
         connection.write_all(b"PING\r\n")?;
         let mut reply = [0; 5];
         connection.read_exact(&mut reply)?;
-        Ok(&reply == b"+PONG")
+        // One that cannot write says so instead, and is there; one that loads its file is not ready.
+        Ok(&reply == b"+PONG" || reply[0] == b'-' && &reply != b"-LOAD")
     };
     pong().unwrap_or(false)
 }

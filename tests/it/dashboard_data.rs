@@ -10,7 +10,8 @@ use serde_json::Value;
 use crate::program::{
     Orderstream, Program,
     client::{Answer, Api},
-    harness::{order, orders},
+    harness::{eventually, order, orders},
+    provider::{KEY, Provider},
 };
 
 /// What an attacker would put wherever a text comes from outside.
@@ -277,6 +278,49 @@ fn hidden(page: &str) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
+async fn while_a_provider_has_not_confirmed_a_refund_asking_again_asks_for_the_same_one() {
+    let mut provider = Provider::start(&["--approve", "1"]).await;
+    let program = Program::seeded(1, &[1_000]).await;
+    program.stack.publish(&[order("ORD-1", 1, &[(1, 2, 1_000)])]).await;
+    let flags = ["--gateway", &provider.url, "--gateway-timeout", "1"];
+    let api = Api::start(&program, "run", &flags, &[("ORDERSTREAM_GATEWAY_KEY", KEY)]).await;
+    eventually("it is paid", async || {
+        program.stack.value::<i64>("SELECT count(*) FROM orders WHERE status = 'completed'").await == 1
+    })
+    .await;
+    provider.kill().await;
+    let browser = Browser::new(&api, None);
+    let ask = async || {
+        let page = browser.page("/orders/ORD-1").await;
+        let key = hidden(&page).into_iter().find(|(name, _)| name == "key").expect("a key").1;
+        let page = browser.page(&format!("/order/refund?code=ORD-1&key={key}&amount=5")).await;
+        (key, page)
+    };
+    let (first, page) = ask().await;
+    let form = hidden(&page);
+    let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (&**name, &**value)).collect();
+    let answer = browser.send("/orders/ORD-1/refunds", &form).await;
+    let page = browser.page(&answer.headers["location"]).await;
+    assert!(page.contains("5.00 EUR goes back: the payment provider has not confirmed it yet"), "{page}");
+    // Whoever sees that nothing has gone back, and asks once more.
+    let (again, page) = ask().await;
+    assert_eq!(again, first);
+    assert!(page.contains("This refund was asked for before, and is not given twice"), "{page}");
+    browser.send("/orders/ORD-1/refunds", &form).await;
+    provider.start_again(&["--approve", "1"]).await;
+    program.stack.sql("UPDATE refunds SET due_at = now() WHERE status = 'pending'").await;
+    eventually("it has gone back", async || {
+        program.stack.value::<i64>("SELECT refunded_cents FROM orders").await == 500
+    })
+    .await;
+    assert_eq!(program.stack.value::<i64>("SELECT count(*) FROM refunds").await, 1);
+    assert_eq!(provider.ledger().await.keys().filter(|(kind, _)| kind == "refund").count(), 1);
+    // Now that one knows, the next form is another one.
+    assert_ne!(ask().await.0, first);
+    api.running.stop().await.exits(0);
+}
+
+#[tokio::test]
 async fn a_refund_is_given_once_however_often_its_form_is_sent_and_its_outcome_is_shown() {
     let program = Program::seeded(1, &[1_000]).await;
     program.stack.publish(&[order("ORD-1", 1, &[(1, 2, 1_000)])]).await;
@@ -298,7 +342,7 @@ async fn a_refund_is_given_once_however_often_its_form_is_sent_and_its_outcome_i
     let asks = format!("/order/refund?code=ORD-1&key={first}&amount=5&reason=damaged");
     let page = browser.page(&asks).await;
     assert!(page.contains("<button class=\"danger\">Refund 5.00 USD</button>"), "how much, and in what: {page}");
-    assert!(page.contains("<dt>Left afterwards</dt><dd>15.00 USD</dd>"), "{page}");
+    assert!(page.contains("<dt>Left afterwards</dt><dd class=\"nowrap\">15.00 USD</dd>"), "{page}");
     assert_eq!(key(&page), first, "the page that asks keeps it");
     let form = hidden(&page);
     let (one, two) = tokio::join!(send(&browser, &form), send(&browser, &form));

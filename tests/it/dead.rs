@@ -469,6 +469,7 @@ async fn hostile_letters_are_inert() {
     }
     let dry = program.run(&["dead", "replay", "--all", "--dry-run"]).await.exits(6);
     outputs.extend([dry.stdout, dry.stderr, program.run(&["status"]).await.exits(0).stdout]);
+    outputs.push(program.run(&["dead", "export"]).await.exits(0).stdout);
     for output in outputs {
         let active = |c: char| c.is_control() && c != '\n' || ('\u{202a}'..='\u{202e}').contains(&c);
         assert!(!output.contains(active), "{output:?}");

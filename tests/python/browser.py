@@ -302,22 +302,20 @@ FAULTS = """() => {
 
 
 def numbers():
-    """Amounts of a trillion are whole on every page, at every width, in both themes."""
+    """Amounts of a trillion are whole on every page, at every width."""
     bad = []
-    with chromium() as browser:
-        for width in (390, 1024, 1440, 1920):
-            with tab(browser, "numbers", viewport={"width": width, "height": 900}) as page:
-                for path in PAGES:
-                    assert page.goto(URL + path).status == 200, path
-                    page.wait_for_load_state("load")
-                    for scheme in SCHEMES:
-                        page.emulate_media(color_scheme=scheme)
-                        bad.extend(f"{width} {scheme} {path}: {fault}" for fault in page.evaluate(FAULTS))
-                        shot(page, path, scheme, width)
-                page.goto(f"{URL}/kpis")
-                expect(page.locator(".tiles")).to_contain_text("1,999,999,999,800.00")
-                page.goto(f"{URL}/")
-                expect(page.locator("[data-live='today.revenue']")).to_have_text("1,999,999,999,800.00")
+    with chromium() as browser, tab(browser, "numbers") as page:
+        for path in PAGES:
+            assert page.goto(URL + path).status == 200, path
+            page.wait_for_load_state("load")
+            for width in (320, 390, 640, 768, 900, 1024, 1280, 1440, 1920):
+                page.set_viewport_size({"width": width, "height": 900})
+                bad.extend(f"{width} {path}: {fault}" for fault in page.evaluate(FAULTS))
+                shot(page, path, "light", width)
+        page.goto(f"{URL}/kpis")
+        expect(page.locator(".tiles")).to_contain_text("1,999,999,999,800.00")
+        page.goto(f"{URL}/")
+        expect(page.locator("[data-live='today.revenue']")).to_have_text("1,999,999,999,800.00")
     assert not bad, "\n".join(bad)
 
 

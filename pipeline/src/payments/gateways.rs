@@ -137,7 +137,8 @@ impl Gateways {
                 let action = |gateway: &KnownGateway, _: Option<&KnownGateway>| self.connector.first_action(gateway);
                 match store::set_gateway(store, &first, true, action).await? {
                     SetGateway::Set { gateway, action, .. } => {
-                        info!(gateway = gateway.name, action, "the first gateway of this installation");
+                        let currency = gateway.currency.as_deref().unwrap_or_default();
+                        info!(gateway = gateway.name, currency, action, "the first gateway of this installation");
                     }
                     SetGateway::Kept(_) => {}
                     SetGateway::NameTaken(gateway) | SetGateway::OtherKey(gateway) => {

@@ -21,6 +21,8 @@ pub enum Refusal {
     TooManyConnections,
     /// It has no memory left.
     OutOfMemory,
+    /// Nobody may connect to the database.
+    Closed,
     /// Whoever we come as may not do that, or is not let in.
     Denied,
 }
@@ -33,6 +35,7 @@ impl Refusal {
             Self::DiskFull => "its disk is full",
             Self::TooManyConnections => "it has too many connections (max_connections)",
             Self::OutOfMemory => "it is out of memory",
+            Self::Closed => "its database takes no connections (ALTER DATABASE … ALLOW_CONNECTIONS)",
             Self::Denied => {
                 "it denies us a table, or does not let us in: the role, its privileges or its password (DATABASE_URL)"
             }
@@ -59,6 +62,7 @@ impl Error {
             "53100" => Refusal::DiskFull,
             "53200" => Refusal::OutOfMemory,
             "53300" => Refusal::TooManyConnections,
+            "55000" => Refusal::Closed,
             "42501" | "28000" | "28P01" => Refusal::Denied,
             _ => return None,
         })

@@ -94,7 +94,9 @@ pub(crate) fn line(letter: &DeadLetter) -> serde_json::Result<(Vec<u8>, bool)> {
 
     let fields: Vec<WireField<'_>> = letter.fields().map(WireField::of).collect();
     let too_many = fields.len() > FIELDS_MAX;
-    let line = serde_json::to_vec(&Line { id: letter.id, fields, replayed: &letter.replayed })?;
+    let line = serde_json::to_string(&Line { id: letter.id, fields, replayed: &letter.replayed })?;
+    // Lines may be shown on a terminal: the same text to whoever reads JSON.
+    let line = output::inert_json(line).into_bytes();
     let fits = !too_many && line.len() <= LINE_BYTES_MAX;
     Ok((line, fits))
 }

@@ -13,7 +13,8 @@ use crate::{
     config::Globals,
     exit::{Exit, Refusal},
     gateway::{
-        Key, Keys, described, is_provider, other_account, plain_text, provider_url, set_deed, set_effect, share,
+        Key, Keys, described, first_currency, is_provider, other_account, plain_text, provider_url, set_deed,
+        set_effect, share,
     },
     output::{self, text_line, thousands},
 };
@@ -68,7 +69,8 @@ pub(super) async fn set(store: &Store, args: &SetArgs, globals: &Globals) -> Res
         }
     };
     let as_now = installed.current().and_then(|gateway| gateway.currency.clone());
-    let currency = args.currency.clone().or(as_now).unwrap_or_else(|| DEFAULT_CURRENCY.to_owned());
+    let told = args.currency.clone().or(as_now);
+    let currency = first_currency(told.as_deref(), known).map_err(|why| Refusal::new(Exit::Conflict, why))?;
     let key = key(args, &kind, &installed)?;
     let key_fingerprint = key.as_ref().map(|key| key.fingerprint.clone());
     let wanted = NewGateway { name: args.name.clone(), kind, currency, key_fingerprint };

@@ -35,6 +35,13 @@ async fn a_request_that_can_be_read_in_two_ways_is_refused() {
     let length = body.len();
     let good = post(&format!("content-length: {length}\r\n"));
     assert!(said(&api, &good).await.starts_with("HTTP/1.1 202"));
+    let chunks = |begin: &str| {
+        let head = post("transfer-encoding: chunked\r\n").replace(body, "");
+        let begin = begin.replace("5d", &format!("{length:x}"));
+        let rest = if begin.contains(body) { String::new() } else { format!("{body}\r\n0\r\n") };
+        format!("{head}{begin}{rest}\r\n")
+    };
+    assert!(said(&api, &chunks("5d;a=b;c=\"d\"\r\n")).await.starts_with("HTTP/1.1 202"));
     for (name, request) in [
         ("two hosts", "GET /livez HTTP/1.1\r\nhost: localhost\r\nhost: localhost\r\n\r\n".to_owned()),
         ("no host", "GET /livez HTTP/1.1\r\n\r\n".to_owned()),
@@ -54,6 +61,11 @@ async fn a_request_that_can_be_read_in_two_ways_is_refused() {
         ("length and chunks", post(&format!("content-length: {length}\r\ntransfer-encoding: chunked\r\n"))),
         ("chunks and length", post(&format!("transfer-encoding: chunked\r\ncontent-length: {length}\r\n"))),
         ("another transfer encoding", post("transfer-encoding: gzip, chunked\r\n")),
+        ("a bare line feed behind a chunk's size", chunks("5d;\n\r\n")),
+        ("a bare line feed in a chunk's extension", chunks("5d;a=b\nc\r\n")),
+        ("a quoted line feed in a chunk's extension", chunks("5d;a=\"b\nc\"\r\n")),
+        ("a control character in a chunk's extension", chunks("5d;a=\0\r\n")),
+        ("a bare line feed in the last chunk's extension", chunks(&format!("{length:x}\r\n{body}\r\n0;a\nb\r\n"))),
         ("a chunk with a bare line feed", format!("{}5\n", post("transfer-encoding: chunked\r\n").replace(body, ""))),
     ] {
         let answer = said(&api, &request).await;

@@ -199,6 +199,30 @@ async fn who_does_not_know_its_charges_is_not_recorded_as_its_provider() {
 }
 
 #[tokio::test]
+async fn new_payments_are_charged_in_the_currency_of_the_earlier_ones_unless_another_is_said() {
+    let provider = Provider::start(&["--approve", "1"]).await;
+    let program = Program::get().await;
+    let mut database = go_back(&program).await;
+    with_payments(&mut database, "http").await;
+    program.run(&["migrate"]).await.exits(0);
+    program.run(&["provider", "locate", "http", &provider.url, "--currency", "CHF", "--unverified"]).await.exits(0);
+    let run = ["run", "--gateway", &provider.url];
+    let first = keyed(&program, &run);
+    let taken = async || {
+        program
+            .stack
+            .value::<String>("SELECT string_agg(name || ' ' || currency, ', ' ORDER BY name) FROM gateways")
+            .await
+    };
+    eventually("it has said who takes the money", async || taken().await == "http CHF, http-2 CHF").await;
+    keyed(&program, &[&run[..], &["--currency", "EUR"]].concat()).end().await.exits(6);
+    first.stop().await.exits(0);
+    // Nor does a change of the provider change the currency.
+    program.run(&["provider", "set", "http://127.0.0.1:9", "--name", "other"]).await.exits(0);
+    assert_eq!(taken().await, "http CHF, http-2 CHF, other CHF");
+}
+
+#[tokio::test]
 async fn one_that_only_ever_had_the_simulator_goes_on_with_what_it_is_told() {
     let program = Program::get().await;
     let mut database = go_back(&program).await;
