@@ -215,6 +215,23 @@ async fn a_postgres_that_refuses_is_told_as_what_it_is() {
     by_itself(&work, &["DROP TRIGGER no_room ON orders".to_owned()]).await;
     is_calm_again(&api, "ROOM").await;
 
+    // Nobody may connect: told from outside, as nobody can say so from within.
+    let outside = work.program.stack.database_url.replace(&database, "postgres");
+    let mut server = PgConnection::connect(&outside).await.expect("Postgres");
+    let mut allow = async |connections: bool| {
+        let sql = format!("ALTER DATABASE {database} ALLOW_CONNECTIONS {connections}");
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut server).await.expect("done");
+        let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'");
+        sqlx::raw_sql(AssertSqlSafe(end)).execute(&mut server).await.expect("done");
+    };
+    allow(false).await;
+    eventually("readiness says so", async || {
+        api.get("/readyz").await.text.contains("its database takes no connections")
+    })
+    .await;
+    allow(true).await;
+    is_calm_again(&api, "OPEN").await;
+
     let told = api.running.stop().await.exits(0).stderr;
     assert_eq!(times(&told, "Postgres refuses: its disk is full"), 1, "{told}");
 }
