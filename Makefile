@@ -12,7 +12,7 @@ setup: ## Install what is missing to build, run and test (Debian, Ubuntu)
 
 demo: ## Generate 100,000 rows, import them, show what came of it, audit
 	@scripts/setup.sh run
-	@[ -e target/demo/orderstream ] || echo "Building the program with all its dependencies: some four minutes on two cores; the next time it is there"
+	@[ -e target/demo/orderstream ] || echo "Building the program with all its dependencies: three to four minutes on two cores; the next time it is there"
 	$(CARGO) build --profile demo --bin orderstream
 	@scripts/demo.sh target/demo/orderstream 100000
 
