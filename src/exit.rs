@@ -107,7 +107,7 @@ fn hint(error: &anyhow::Error) -> Option<String> {
     if error.chain().any(|cause| cause.downcast_ref::<store::Error>().is_some_and(store::Error::is_schema_missing)) {
         return Some("the database has no schema yet; create it with: orderstream migrate".to_owned());
     }
-    let Some(Door { variable, lets_in, .. }) = closed_door(error) else {
+    let Some(Door { name, variable, state, .. }) = closed_door(error) else {
         return refusal(error).map(|_| "docs/runbooks/ServerRefuses.md says what to do about it".to_owned());
     };
     let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -116,11 +116,12 @@ fn hint(error: &anyhow::Error) -> Option<String> {
             "it belongs to the local stack, whose logs are in its state folder; {variable} names another"
         ));
     }
-    Some(match lets_in {
-        true => {
+    Some(match state {
+        DoorState::Away => {
             format!("{variable} (or {variable}_FILE) names this server: does it run, and can this machine reach it?")
         }
-        false => format!("user, password and database come from {variable} (or {variable}_FILE)"),
+        DoorState::TurnsAway => format!("user, password and database come from {variable} (or {variable}_FILE)"),
+        DoorState::Foreign => format!("{variable} (or {variable}_FILE) names this server: is it a {name}?"),
     })
 }
 
@@ -129,10 +130,20 @@ struct Door {
     server: &'static Server,
     name: &'static str,
     variable: &'static str,
-    /// It would let us in if it were there.
-    lets_in: bool,
+    state: DoorState,
     /// Why it gives none is not known.
     is_silent: bool,
+}
+
+/// Why a server gives no connection.
+#[derive(Clone, Copy)]
+enum DoorState {
+    /// It cannot be reached.
+    Away,
+    /// It lets us in under another name.
+    TurnsAway,
+    /// It is a server of another kind.
+    Foreign,
 }
 
 /// The server that an error is about, if it gave no connection.
@@ -141,19 +152,21 @@ fn closed_door(error: &anyhow::Error) -> Option<Door> {
         if let Some(error) = cause.downcast_ref::<store::Error>() {
             let is_silent = matches!(error, store::Error::NoConnection { .. });
             let (server, name, variable) = (&POSTGRES, "Postgres", "DATABASE_URL");
-            let door = |lets_in| Door { server, name, variable, lets_in, is_silent };
+            let door = |state| Door { server, name, variable, state, is_silent };
             return match () {
-                () if error.is_unreachable() => Some(door(true)),
-                () if error.is_turned_away() => Some(door(false)),
+                () if error.is_unreachable() => Some(door(DoorState::Away)),
+                () if error.is_turned_away() => Some(door(DoorState::TurnsAway)),
+                () if error.is_foreign() => Some(door(DoorState::Foreign)),
                 () => None,
             };
         }
         let error = cause.downcast_ref::<streams::Error>()?;
         let (server, name, variable) = (&REDIS, "Redis", "REDIS_URL");
-        let door = |lets_in| Door { server, name, variable, lets_in, is_silent: false };
+        let door = |state| Door { server, name, variable, state, is_silent: false };
         match () {
-            () if error.is_unreachable() => Some(door(true)),
-            () if error.is_turned_away() => Some(door(false)),
+            () if error.is_unreachable() => Some(door(DoorState::Away)),
+            () if error.is_turned_away() => Some(door(DoorState::TurnsAway)),
+            () if error.is_foreign() => Some(door(DoorState::Foreign)),
             () => None,
         }
     })
@@ -173,7 +186,7 @@ fn refusal(error: &anyhow::Error) -> Option<(&'static str, &'static str)> {
 /// An error with its causes, and with the server that it is about.
 fn told(error: &anyhow::Error) -> String {
     let text = chain(error);
-    let Some(Door { server, name, lets_in, is_silent, .. }) = closed_door(error) else {
+    let Some(Door { server, name, state, is_silent, .. }) = closed_door(error) else {
         return match refusal(error) {
             Some((name, why)) => format!("{name} refuses: {why}: {text}"),
             None => text,
@@ -183,10 +196,11 @@ fn told(error: &anyhow::Error) -> String {
     let place = format!("{name} at {address}");
     let cause =
         if is_silent { probe(&address).map_or_else(String::new, |cause| format!(": {cause}")) } else { String::new() };
-    match (address.is_empty() || text.contains(&place), lets_in) {
+    match (address.is_empty() || text.contains(&place), state) {
         (true, _) => format!("{text}{cause}"),
-        (false, true) => format!("{place} cannot be reached: {text}{cause}"),
-        (false, false) => format!("{place} does not let us in: {text}"),
+        (false, DoorState::Away) => format!("{place} cannot be reached: {text}{cause}"),
+        (false, DoorState::TurnsAway) => format!("{place} does not let us in: {text}"),
+        (false, DoorState::Foreign) => format!("{place} does not answer as a {name} does: {text}"),
     }
 }
 

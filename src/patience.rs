@@ -25,19 +25,31 @@ pub enum ServerError {
     Store(#[from] store::Error),
 }
 
+/// A server that does not do what it is asked for, and may later.
+#[derive(Debug)]
+pub struct Outage {
+    /// Its name.
+    pub server: &'static str,
+    /// What is the matter with it: the end of a sentence.
+    pub state: String,
+    /// It answers, and says why it does not.
+    pub refuses: bool,
+}
+
 impl ServerError {
     /// Which server to wait for, and what is the matter with it, where waiting may help: the one place that decides it.
-    pub fn outage(&self) -> Option<(&'static str, String)> {
-        let state = |refusal: Option<&'static str>| match refusal.and_then(|why| why.strip_prefix("it ")) {
-            Some(state) => state.to_owned(),
-            None => refusal.map_or_else(|| "is away".to_owned(), |why| format!("refuses: {why}")),
+    pub fn outage(&self) -> Option<Outage> {
+        let (server, refusal) = match self {
+            Self::Streams(error) if error.is_transient() => ("Redis", error.refusal().map(streams::Refusal::as_str)),
+            Self::Store(error) if error.is_transient() => ("Postgres", error.refusal().map(store::Refusal::as_str)),
+            Self::Streams(_) | Self::Store(_) => return None,
         };
-        match self {
-            Self::Streams(error) if !error.is_transient() => None,
-            Self::Store(error) if !error.is_transient() => None,
-            Self::Streams(error) => Some(("Redis", state(error.refusal().map(streams::Refusal::as_str)))),
-            Self::Store(error) => Some(("Postgres", state(error.refusal().map(store::Refusal::as_str)))),
-        }
+        let state = match refusal.map(|why| why.strip_prefix("it ").ok_or(why)) {
+            None => "is away".to_owned(),
+            Some(Ok(state)) => state.to_owned(),
+            Some(Err(why)) => format!("refuses: {why}"),
+        };
+        Some(Outage { server, state, refuses: refusal.is_some() })
     }
 }
 
@@ -58,7 +70,7 @@ pub async fn patiently<T>(
             tried = tokio::time::timeout(TRY_MAX, attempt()) => tried,
             () = shutdown.begun() => return Ok(None),
         };
-        let ((server, state), why) = match tried {
+        let (Outage { server, state, refuses }, why) = match tried {
             Ok(Ok(done)) => {
                 if let Some((server, since)) = told {
                     tell(&format!("{server} is back after {} s", since.elapsed().as_secs()));
@@ -69,11 +81,15 @@ pub async fn patiently<T>(
                 Some(outage) => (outage, crate::exit::chain(&anyhow::Error::new(error))),
                 None => return Err(error),
             },
-            Err(_) => (("The server", "hangs".to_owned()), format!("no answer in {} s", TRY_MAX.as_secs())),
+            Err(_) => (
+                Outage { server: "The server", state: "hangs".to_owned(), refuses: false },
+                format!("no answer in {} s", TRY_MAX.as_secs()),
+            ),
         };
         if told.is_none() {
             told = Some((server, Instant::now()));
-            tell(&format!("{server} {state}, waiting; Ctrl-C is safe ({why})"));
+            let way_out = if refuses { "; docs/runbooks/ServerRefuses.md says what to do about it" } else { "" };
+            tell(&format!("{server} {state}, waiting; Ctrl-C is safe ({why}){way_out}"));
         }
         if !shutdown.sleep(delays.next().unwrap_or(PAUSE_MAX)).await {
             return Ok(None);

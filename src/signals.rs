@@ -120,10 +120,15 @@ pub(crate) fn leave_stack_on_signal() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether the process ends as soon as nothing of it is in the way.
+pub(crate) fn is_ending() -> bool {
+    ENDING.load(Ordering::Acquire)
+}
+
 /// Never returns where the process is about to end at once: what a command comes to whose servers are being stopped is
 /// nobody's business.
 pub(crate) fn await_end() {
-    while ENDING.load(Ordering::Acquire) {
+    while is_ending() {
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -13,6 +13,7 @@ use pipeline::{
     domain::{Cents, is_unseen},
     store::{self, Customer, Product, RefusedRow, Store, WorkerSettings},
 };
+use serde_json::json;
 
 use crate::{
     backends::Backends,
@@ -34,9 +35,11 @@ pub(super) async fn migrate(backends: &Backends, globals: &Globals) -> anyhow::R
         let mut connection = store.pool().acquire().await.map_err(store::Error::from)?;
         store::known_gateways(&mut connection).await?
     };
+    let mut unlocated = Vec::new();
     for gateway in known.iter().filter(|gateway| gateway.is_unlocated()) {
         let load = store::gateway_loads(&store.pool()).await?.into_iter().find(|load| load.gateway == gateway.name);
         let (payments, pending) = load.map_or((0, 0), |load| (load.payments, load.pending));
+        unlocated.push(json!({ "gateway": gateway.name, "payments": payments, "pending": pending }));
         output::write_note(&format!(
             "{} payments ({} of them open) were taken by the gateway {:?}, and the version that stored them did not record which \
              provider that is. No process begins payments before you say it: orderstream provider locate {} URL --currency EUR",
@@ -45,6 +48,9 @@ pub(super) async fn migrate(backends: &Backends, globals: &Globals) -> anyhow::R
             gateway.name,
             gateway.name,
         ));
+    }
+    if globals.json {
+        output::json(&json!({ "schema": "current", "gateways_to_locate": unlocated }))?;
     }
     Ok(Exit::Done)
 }
@@ -57,6 +63,9 @@ pub(super) async fn seed(backends: &Backends, args: &SeedArgs, globals: &Globals
         return Err(Refusal::new(Exit::Conflict, message).into());
     }
     fill(&store, args.products, args.customers, args.stock).await?;
+    if globals.json {
+        output::json(&json!({ "products": args.products, "pieces_each": args.stock, "customers": args.customers }))?;
+    }
     note(globals, &format!("{} products with {} pieces each, {} customers", args.products, args.stock, args.customers));
     Ok(Exit::Done)
 }
@@ -92,9 +101,9 @@ async fn upsert(store: &Store, products: &[Product], customers: &[Customer]) -> 
 
 pub(super) async fn load(globals: &Globals, what: &LoadWhat) -> anyhow::Result<Exit> {
     // The whole file is checked before the first row is written.
-    let rows = match what {
+    let (rows, notes) = match what {
         LoadWhat::Products { file } => {
-            let products = read_products(file)?;
+            let products = read_products(globals, file)?;
             let store = Backends::open(globals).await?.store(WorkerSettings::Report, 1)?;
             let loaded = store::load_products(&store.pool(), &products.rows).await?;
             products.loaded(loaded, |product, refused| match refused.constraint.as_deref() {
@@ -103,15 +112,20 @@ pub(super) async fn load(globals: &Globals, what: &LoadWhat) -> anyhow::Result<E
                     ("stock", format!("{} is less than the pieces that open orders hold", product.stock))
                 }
                 _ => ("", refused.message.clone()),
-            })?
+            })?;
+            (products.rows.len(), products.notes)
         }
         LoadWhat::Customers { file } => {
-            let customers = read_customers(file)?;
+            let customers = read_customers(globals, file)?;
             let store = Backends::open(globals).await?.store(WorkerSettings::Report, 1)?;
             let loaded = store::load_customers(&store.pool(), &customers.rows).await?;
-            customers.loaded(loaded, |_, refused| ("", refused.message.clone()))?
+            customers.loaded(loaded, |_, refused| ("", refused.message.clone()))?;
+            (customers.rows.len(), customers.notes)
         }
     };
+    if globals.json {
+        output::json(&json!({ "rows": rows, "notes": notes }))?;
+    }
     note(globals, &format!("{} rows loaded", thousands(rows as u64)));
     Ok(Exit::Done)
 }
@@ -121,16 +135,18 @@ struct Rows<T> {
     name: String,
     rows: Vec<T>,
     lines: Vec<u64>,
+    /// What is good to know of how it was read.
+    notes: Vec<String>,
 }
 
 impl<T> Rows<T> {
-    /// How many were loaded; `why` says which column is at fault, if it is one, and what is wrong there.
+    /// Whether they were loaded; `why` says which column is at fault, if it is one, and what is wrong there.
     fn loaded(
         &self,
         loaded: Result<(), RefusedRow>,
         why: impl Fn(&T, &RefusedRow) -> (&'static str, String),
-    ) -> anyhow::Result<usize> {
-        let Err(refused) = loaded else { return Ok(self.rows.len()) };
+    ) -> anyhow::Result<()> {
+        let Err(refused) = loaded else { return Ok(()) };
         let (column, why) = why(&self.rows[refused.place], &refused);
         let column = Some(column).filter(|column| !column.is_empty()).map(str::to_owned);
         Err(nothing_loaded(&self.name, &BadValue { line: self.lines[refused.place], column, why }))
@@ -141,9 +157,9 @@ fn nothing_loaded(name: &str, bad: &BadValue) -> anyhow::Error {
     anyhow!("{name}, {bad}; nothing was loaded")
 }
 
-fn read_products(file: &Path) -> anyhow::Result<Rows<Product>> {
+fn read_products(globals: &Globals, file: &Path) -> anyhow::Result<Rows<Product>> {
     let mut skus = HashMap::new();
-    read(file, &["id", "sku", "name", "unit_price", "stock"], |id, row| {
+    read(globals, file, &["id", "sku", "name", "unit_price", "stock"], |id, row| {
         let (sku, name) = (row.values[1].to_owned(), row.values[2].to_owned());
         check("sku", !sku.is_empty(), || "is empty".to_owned())?;
         check_visible("sku", &sku)?;
@@ -159,11 +175,12 @@ fn read_products(file: &Path) -> anyhow::Result<Rows<Product>> {
     })
 }
 
-fn read_customers(file: &Path) -> anyhow::Result<Rows<Customer>> {
-    read(file, &["id", "name", "email"], |id, row| {
+fn read_customers(globals: &Globals, file: &Path) -> anyhow::Result<Rows<Customer>> {
+    read(globals, file, &["id", "name", "email"], |id, row| {
         let (name, email) = (row.values[1].to_owned(), row.values[2].to_owned());
         check_plain("name", &name)?;
         check_plain("email", &email)?;
+        check_visible("email", &email)?;
         // Who has none gets no mail.
         if !email.is_empty()
             && let Err(error) = email.parse::<Address>()
@@ -198,6 +215,7 @@ fn check_visible(column: &'static str, text: &str) -> Result<(), Fault> {
 
 /// Reads a catalogue file whose first column is the id; the first error names file, line and column.
 fn read<T>(
+    globals: &Globals,
     file: &Path,
     columns: &'static [&'static str],
     mut convert: impl FnMut(i64, &PlainRow<'_>) -> Result<T, Fault>,
@@ -222,9 +240,13 @@ fn read<T>(
     });
     match read.with_context(|| format!("cannot read {name}"))? {
         Err(bad) => Err(nothing_loaded(&name, &bad)),
-        Ok(()) => {
+        Ok(file) => {
+            let notes = file.notes();
+            for told in &notes {
+                note(globals, &format!("{name}: {told}"));
+            }
             let (lines, rows) = found.into_values().unzip();
-            Ok(Rows { name, rows, lines })
+            Ok(Rows { name, rows, lines, notes })
         }
     }
 }

@@ -6,7 +6,7 @@ use axum::{
 };
 use minijinja::{Value, context, value::Serde};
 use pipeline::{
-    domain::{FailureReason, OrderCode, OrderStatus, RefundStatus},
+    domain::{Cents, FailureReason, OrderCode, OrderStatus, RefundStatus},
     store::{self, OrderDetail, OrderFilter, OrderSummary},
 };
 use serde::{Deserialize, Serialize};
@@ -262,14 +262,13 @@ fn way(detail: &OrderDetail) -> Vec<Step> {
         None if is_final => step("Payment", "skipped", "idle", "not asked for", None),
         None => step("Payment", "open", "idle", "to come", None),
         Some(payment) => {
-            let tone = match payment.status.as_str() {
-                "approved" => "good",
-                "pending" => "busy",
-                "late" => "warn",
-                _ => "bad",
-            };
             let state = if payment.status == "pending" { "now" } else { "done" };
-            step("Payment", state, tone, &payment.status, at(payment.answered_at.unwrap_or(payment.created_at)))
+            let word = match payment.amount {
+                Cents::ZERO => "nothing to pay",
+                _ => payment.status.as_str(),
+            };
+            let at = at(payment.answered_at.unwrap_or(payment.created_at));
+            step("Payment", state, payment_tone(&payment.status), word, at)
         }
     };
     let end = match (order.settled_at, order.failure_reason.as_deref()) {
@@ -296,12 +295,7 @@ fn lines(detail: &OrderDetail) -> Vec<Value> {
 
 fn payments(detail: &OrderDetail) -> Vec<Value> {
     let payment = |payment: &store::PaymentRow| {
-        let tone = match payment.status.as_str() {
-            "approved" => "good",
-            "pending" => "busy",
-            "late" => "warn",
-            _ => "bad",
-        };
+        let tone = payment_tone(&payment.status);
         context! {
             attempt => payment.attempt,
             status => &*payment.status,
@@ -331,6 +325,16 @@ fn refunds(detail: &OrderDetail) -> Vec<Value> {
         }
     };
     detail.refunds.iter().map(refund).collect()
+}
+
+/// The tone of a payment's state.
+fn payment_tone(status: &str) -> &'static str {
+    match status {
+        "approved" => "good",
+        "pending" => "busy",
+        "late" => "warn",
+        _ => "bad",
+    }
 }
 
 /// The tone of a refund's state.

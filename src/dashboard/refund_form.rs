@@ -1,12 +1,13 @@
 //! Giving money back from an order's page: how much is said before it is done, what came of it is shown, and whoever
 //! presses the button again gives nothing twice.
 //!
-//! A form's key says which of the order's refunds had come to their end when its page was made: the same standing makes
-//! the same key. A form that is sent twice, another tab with it, a page that is gone back to or loaded anew before the
-//! outcome is known, all ask for the same refund. Once it has come to its end the standing is another, and so is the next
-//! form's key. The key stands in the address of the page that asks, so that going back to it finds the same one.
+//! An order's forms have keys that follow from its code: one after the other. A form has the first whose refund has not
+//! come to its end. A form that is sent twice, another tab with it, a page that is gone back to or loaded anew before the
+//! outcome is known, all ask for the same refund, whatever else is given back meanwhile from elsewhere. Once the outcome
+//! is known, the next form has the next key. The key stands in the address of the page that asks, so that going back to
+//! it finds the same one.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use axum::{
     body::Body,
@@ -85,12 +86,26 @@ fn is_open(refund: &RefundRow) -> bool {
 
 /// The key of a form on a page that was made while the order's refunds were these.
 pub(super) fn key_of(installation: &str, detail: &OrderDetail) -> String {
+    let ended: HashSet<&str> =
+        detail.refunds.iter().filter(|refund| !is_open(refund)).map(|refund| refund.key.as_str()).collect();
+    let mut given = 0;
+    loop {
+        let key = nth_key(installation, &detail.order.code, given);
+        if !ended.contains(key.as_str()) {
+            return key;
+        }
+        given += 1;
+    }
+}
+
+/// The key of an order's form after so many that were given, or refused, by the forms before it.
+fn nth_key(installation: &str, code: &str, given: u64) -> String {
     let mut hash = Sha256::new();
-    let keys = detail.refunds.iter().filter(|refund| !is_open(refund)).map(|refund| refund.key.as_str());
-    for part in [installation, detail.order.code.as_str()].into_iter().chain(keys) {
+    for part in [installation, code] {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
+    hash.update(given.to_be_bytes());
     let hash: String = hash.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
     format!("page-{hash}")
 }
@@ -476,15 +491,21 @@ mod tests {
     }
 
     #[test]
-    fn the_same_standing_makes_the_same_key_and_another_one_another() {
-        let first = key_of("i", &order(&[]));
-        assert_eq!(first, key_of("i", &order(&[])));
+    fn a_form_keeps_its_key_until_the_end_of_its_own_refund_is_known() {
+        let key = |refunds: &[(&str, &str, i64)]| key_of("i", &order(refunds));
+        let first = key(&[]);
         for open in ["pending", "waiting"] {
-            assert_eq!(first, key_of("i", &order(&[("r", open, 500)])), "nobody knows yet what comes of it");
+            assert_eq!(first, key(&[(&first, open, 500)]), "nobody knows yet what comes of it");
+            let meanwhile = [(&*first, open, 500), ("another", "succeeded", 100), ("one-more", "refused", 100)];
+            assert_eq!(first, key(&meanwhile), "what is given from elsewhere changes nothing");
         }
-        let one = order(&[("r", "succeeded", 500)]);
-        assert_ne!(first, key_of("i", &one));
-        assert_eq!(key_of("i", &one), key_of("i", &order(&[("r", "succeeded", 500), ("s", "pending", 100)])));
+        assert_eq!(first, key(&[("another", "succeeded", 100)]), "it may have been sent, and not be known yet");
+        for ended in ["succeeded", "refused", "failed"] {
+            let second = key(&[(&first, ended, 500)]);
+            assert_ne!(first, second, "{ended}");
+            assert_eq!(second, key(&[(&second, "pending", 100), (&first, ended, 500)]));
+            assert_ne!(second, key(&[(&second, "succeeded", 100), (&first, ended, 500)]));
+        }
         assert_ne!(first, key_of("another installation", &order(&[])));
         assert!(pipeline::domain::RefundKey::new(first).is_ok());
     }

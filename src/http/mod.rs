@@ -195,10 +195,11 @@ impl Server {
         metrics: &ProcessMetrics,
         shutdown: &Shutdown,
     ) -> anyhow::Result<Self> {
-        let store = backends.store(WorkerSettings::Worker, POSTGRES_CONNECTIONS)?;
+        // Requests are few beside what they bring, and nobody is there to repeat one.
+        let store = backends.store(WorkerSettings::Worker, POSTGRES_CONNECTIONS)?.always_asked();
         let guarded = store::has_tokens(&mut *store.acquire().await?).await?;
         refuse_unguarded(address, guarded)?;
-        let reports = backends.store(WorkerSettings::Page, POSTGRES_CONNECTIONS)?;
+        let reports = backends.store(WorkerSettings::Page, POSTGRES_CONNECTIONS)?.always_asked();
         metrics.watch_pool("http", &store);
         metrics.watch_pool("http_reports", &reports);
         let installation = store::installation(&store.pool()).await?;
@@ -215,7 +216,7 @@ impl Server {
             backends: backends.clone(),
             partitions: store.partitions().await?,
             reports,
-            connection: Mutex::new(KeptConnection::new(&backends.redis()?)),
+            connection: Mutex::new(KeptConnection::always_asked(&backends.redis()?)),
             redis: backends.redis()?,
             store,
             backlog: Mutex::default(),

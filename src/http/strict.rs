@@ -10,7 +10,8 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// No line of a head, a chunk's size or a trailer may hold it: what has it is refused.
+/// No line of a head or a trailer may hold it, nor a chunk's size: what has it is refused. A chunk's extension may, so that
+/// what is wrong within one is Hyper's to refuse.
 const SPOILT: u8 = 0;
 
 /// So much of a line is kept: enough for what says how long a body is.
@@ -197,7 +198,7 @@ impl Place {
         match (next, &self) {
             (Ok(Some(place)), _) => *self = place,
             (Ok(None), _) => {}
-            // Hyper refuses a bare line feed there, and nothing else within a chunk's extension.
+            // Hyper refuses a bare line feed in this line by itself (tests/it/http/frames.rs would see it if it did not).
             (Err(()), Self::Size(line)) if !line.is_whole() => {}
             (Err(()), _) => bytes[end] = SPOILT,
         }

@@ -65,7 +65,7 @@ pub use self::{
     plain::{BadValue, PlainRow, read_rows},
     records::{Oddities, ROW_LINES_MAX},
     refunds::{GroupedRefund, GroupedRefunds, ParsedRefunds, read_refunds},
-    reject::{Reason, Reject, RejectSink, RejectWriter, Unclosed, VALUE_CHARS_MAX},
+    reject::{Reason, Reject, RejectSink, RejectWriter, Unclosed, VALUE_CHARS_MAX, is_reject_file},
     source::Encoding,
 };
 

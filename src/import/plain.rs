@@ -3,7 +3,7 @@
 use std::{io::Read, str};
 
 use super::{
-    ReadError, header,
+    Form, ReadError, header,
     header::Columns,
     records::{Record, Records},
     row::{check_shape, with_point},
@@ -38,6 +38,26 @@ pub struct BadValue {
     pub why: String,
 }
 
+/// How a file was read.
+#[derive(Debug)]
+pub struct PlainFile {
+    /// What it is written in, and what was odd.
+    pub form: Form,
+    /// Columns that mean nothing here.
+    pub ignored_columns: Vec<String>,
+}
+
+impl PlainFile {
+    /// What people should know of it; nothing of an ordinary file.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = self.form.notes();
+        if !self.ignored_columns.is_empty() {
+            notes.push(format!("ignored columns: {}", self.ignored_columns.join(", ")));
+        }
+        notes
+    }
+}
+
 /// Reads a file of which all `columns` are needed, up to its end or the first row that is bad or that `visit` refuses.
 ///
 /// # Errors
@@ -46,22 +66,23 @@ pub fn read_rows(
     reader: impl Read,
     columns: &'static [&'static str],
     mut visit: impl FnMut(&PlainRow<'_>) -> Result<(), BadValue>,
-) -> Result<Result<(), BadValue>, ReadError> {
+) -> Result<Result<PlainFile, BadValue>, ReadError> {
     let mut records = Records::new(reader);
     let places = |header: Columns| {
         let places = columns.iter().map(|column| header.required(column)).collect::<Result<Vec<_>, _>>()?;
-        Ok((places, header.names))
+        Ok((places, header))
     };
-    let (places, names) = records.header(|lines| header::read(lines, columns, places))?;
+    let (places, header) = records.header(|lines| header::read(lines, columns, places))?;
     let delimiter = records.delimiter();
     while let Some(record) = records.next()? {
         let line = record.number;
-        let done = values(&record, &places, &names).and_then(|values| visit(&PlainRow { line, values, delimiter }));
-        if done.is_err() {
-            return Ok(done);
+        let done =
+            values(&record, &places, &header.names).and_then(|values| visit(&PlainRow { line, values, delimiter }));
+        if let Err(bad) = done {
+            return Ok(Err(bad));
         }
     }
-    Ok(Ok(()))
+    Ok(Ok(PlainFile { form: Form::of(&records), ignored_columns: header.ignored() }))
 }
 
 fn values<'a>(record: &Record<'a>, places: &[usize], names: &[String]) -> Result<Vec<&'a str>, BadValue> {
@@ -87,7 +108,7 @@ mod tests {
             Ok(())
         });
         match read {
-            Ok(Ok(())) => Ok(rows),
+            Ok(Ok(_)) => Ok(rows),
             Ok(Err(bad)) => Err(bad.to_string()),
             Err(error) => Err(error.to_string()),
         }

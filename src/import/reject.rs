@@ -215,6 +215,24 @@ impl Reject<'_> {
 /// Takes rejected rows, one by one.
 pub type RejectSink<'a> = dyn FnMut(&Reject<'_>) -> io::Result<()> + 'a;
 
+/// Columns of a reject file.
+const COLUMNS: [&str; 8] = ["file", "line", REFUND_KEY, "order_code", "column", "value", "reason", "message"];
+
+/// The column that only files of refunds have.
+const REFUND_KEY: &str = "refund_key";
+
+fn columns(has_keys: bool) -> impl Iterator<Item = &'static str> {
+    COLUMNS.into_iter().filter(move |name| has_keys || *name != REFUND_KEY)
+}
+
+/// Whether a file that begins like this is a reject file, as we write it or a spreadsheet does after us.
+pub fn is_reject_file(start: &[u8]) -> bool {
+    let start = String::from_utf8_lossy(start);
+    let line = start.trim_start_matches('\u{feff}').lines().next().unwrap_or_default();
+    let names: Vec<&str> = line.split([',', ';', '\t']).map(|name| name.trim_matches('"')).collect();
+    [false, true].into_iter().any(|has_keys| columns(has_keys).eq(names.iter().copied()))
+}
+
 /// Writes rejected rows as CSV: `file,line,order_code,column,value,reason,message`; of refunds with the column
 /// `refund_key` before `order_code`.
 #[derive(Debug)]
@@ -243,8 +261,7 @@ impl<W: io::Write> RejectWriter<W> {
 
     fn with(out: W, has_keys: bool) -> io::Result<Self> {
         let mut out = csv::Writer::from_writer(out);
-        let names = ["file", "line", "refund_key", "order_code", "column", "value", "reason", "message"];
-        out.write_record(names.into_iter().filter(|name| has_keys || *name != "refund_key"))?;
+        out.write_record(columns(has_keys))?;
         Ok(Self { out, has_keys, line: String::new() })
     }
 
@@ -318,6 +335,20 @@ mod tests {
             written("a,\"b\"", b"", Reason::OrderRejected { line: 3 }),
             "orders.csv,7,\"a,\"\"b\"\"\",quantity,,order_rejected,line 3 of the same order is rejected\n"
         );
+    }
+
+    #[test]
+    fn a_reject_file_is_known_by_its_header() {
+        for has_keys in [false, true] {
+            let written = RejectWriter::with(Vec::new(), has_keys).and_then(RejectWriter::finish).expect("in memory");
+            assert!(is_reject_file(&written));
+            let text = String::from_utf8(written).expect("UTF-8");
+            assert!(is_reject_file(format!("\u{feff}{}\"a\";1", text.replace(',', ";")).as_bytes()));
+        }
+        for other in ["", "file,line\n", "order_code,customer_id\n", "\n", "file,line,order_code,column,value,reason\n"]
+        {
+            assert!(!is_reject_file(other.as_bytes()), "{other:?}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::{
     folder::Folder,
     process::{self, find, run, run_as},
 };
+use crate::signals;
 
 /// Loading a large append-only file takes its time.
 const START_PATIENCE: Duration = Duration::from_secs(120);
@@ -83,6 +84,9 @@ fn await_answer(folder: &Folder) -> anyhow::Result<()> {
     let begun = Instant::now();
     let mut ran = false;
     while !answers(folder) {
+        if signals::is_ending() {
+            bail!("Redis is not waited for any longer");
+        }
         let runs = is_running(folder);
         let ended = !runs && (ran || begun.elapsed() > FIRST_STEPS);
         ran |= runs;

@@ -69,6 +69,7 @@ async fn a_mail_address_that_is_none_is_not_loaded() {
         ("\"a@example.com\nBcc: b@example.com\"", "contains a line break"),
         ("\"a@example.com\rBcc: b@example.com\"", "contains a line break"),
         ("a b@example.com", "is no mail address"),
+        ("a@example.com\u{200b}", "contains U+200B"),
     ] {
         program.write("customers.csv", format!("id,name,email\n1,One,one@example.com\n2,Two,{email}\n"));
         let refused = program.run(&["load", "customers", "customers.csv"]).await.exits(1);
@@ -96,10 +97,18 @@ async fn a_catalogue_from_a_spreadsheet_is_loaded_like_any_other() {
         program.write("products.csv", file);
         let loaded = program.run(&["load", "products", "products.csv"]).await.exits(0);
         assert!(loaded.stderr.contains("2 rows loaded"), "{}", loaded.stderr);
+        let encoding = if file == text.as_bytes() { "UTF-8" } else { "UTF-16" };
+        let told =
+            format!("products.csv: read as {encoding}, separated by ; (a comma in an amount is a decimal point)");
+        assert!(loaded.stderr.contains(&told), "{}", loaded.stderr);
+        assert!(loaded.stderr.contains("passed over 1 row with nothing in any column"), "{}", loaded.stderr);
         let price: i64 = program.stack.value("SELECT unit_price_cents FROM products WHERE sku = 'A'").await;
         let name: String = program.stack.value("SELECT name FROM products WHERE id = 1").await;
         assert_eq!((price, name.as_str()), (1_999, "Bücher; neu"));
     }
+    program.write("customers.csv", "id,name,email,note,\n1,One,,x,\n");
+    let loaded = program.run(&["load", "customers", "customers.csv"]).await.exits(0);
+    assert!(loaded.stderr.contains("customers.csv: ignored columns: note\n"), "{}", loaded.stderr);
     program.write("products.csv", b"\x1f\x8b\x08\0");
     let refused = program.run(&["load", "products", "products.csv"]).await.exits(1);
     assert!(refused.stderr.contains("compressed with gzip"), "{}", refused.stderr);

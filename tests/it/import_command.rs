@@ -366,6 +366,25 @@ async fn rejected_rows_never_overwrite_the_file_itself() {
     }
 }
 
+#[tokio::test]
+async fn rejected_rows_take_the_place_of_earlier_ones_and_of_no_other_file() {
+    let program = ample().await;
+    program.write("orders.csv", format!("{HEADER}1,X,7,3,1,1.00,2.00\n"));
+    for (rejects, flags) in [("orders.csv.rejects.csv", &[][..]), ("accounts.csv", &["--rejects", "accounts.csv"])] {
+        let import = ["import", "orders.csv"].iter().chain(flags).copied().collect::<Vec<_>>();
+        program.write(rejects, "account,balance\n1,2\n");
+        let refused = program.run(&import).await.exits(2);
+        assert!(refused.stderr.contains(rejects) && refused.stderr.contains("--rejects"), "{}", refused.stderr);
+        assert_eq!(fs::read_to_string(program.path(rejects)).expect("the file"), "account,balance\n1,2\n");
+        fs::remove_file(program.path(rejects)).expect("a file");
+        for _ in 0..2 {
+            program.run(&import).await.exits(3);
+            assert_eq!(rejected(&program.path(rejects)), [(2, "wrong_total".to_owned())]);
+        }
+    }
+    assert_eq!(program.stack.value::<i64>("SELECT count(*) FROM imports").await, 4, "the refused ones never began");
+}
+
 fn interrupted(import: &Done) {
     assert_eq!(import.code, Some(130), "{import:?}");
     assert!(import.stderr.contains("again to go on"), "a hint: {}", import.stderr);

@@ -1,5 +1,10 @@
 //! What is said of a server that gives no connection: which one, where, why, and what names it. Never its password.
 
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
 use crate::program::{
     Done, Orderstream, Program, Running,
     harness::{Server, eventually},
@@ -56,6 +61,27 @@ async fn an_address_that_is_none_and_a_server_that_lets_nobody_in_are_told_apart
     let url = program.stack.database_url.replace("/orderstream_t_", "/orderstream_no_");
     let done = with(&program, &[("DATABASE_URL", &url)], &["orders"]).await.exits(1);
     says(&done, &["Postgres at /", "does not let us in", "does not exist", "DATABASE_URL"]);
+}
+
+#[tokio::test]
+async fn a_server_of_another_kind_is_told_as_one() {
+    let program = Program::alone(1, &[1]).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut caller, _)) = listener.accept().await {
+            // Who hangs up without reading on resets the connection before the answer is read.
+            caller.read_u8().await.ok();
+            caller.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await.ok();
+            tokio::spawn(async move { caller.read_to_end(&mut Vec::new()).await });
+        }
+    });
+    let url = format!("postgres://orderstream:secret@{address}/shop");
+    let done = with(&program, &[("DATABASE_URL", &url)], &["orders"]).await.exits(1);
+    says(&done, &[&format!("Postgres at {address} does not answer as a Postgres does"), "DATABASE_URL"]);
+    let url = format!("redis://:secret@{address}");
+    let done = with(&program, &[("REDIS_URL", &url)], &["kpi"]).await.exits(1);
+    says(&done, &[&format!("Redis at {address} does not answer as a Redis does"), "REDIS_URL"]);
 }
 
 #[tokio::test]

@@ -156,6 +156,26 @@ async fn a_stack_whose_hangup_is_ignored_outlives_its_terminal() {
 }
 
 #[tokio::test]
+async fn a_redis_that_cannot_save_is_no_redis_that_does_not_start() {
+    let local = Local::prepared();
+    let dev = local.start(&["dev", "--no-workers"]);
+    dev.says("the local stack runs").await;
+    // A folder where its file should be moved to.
+    std::fs::create_dir(local.state().join("redis/dump.rdb")).expect("a folder");
+    let url = format!("unix://{}/run/redis.sock", local.state().display());
+    let client = redis::Client::open(url).expect("an address");
+    let mut redis = client.get_multiplexed_async_connection().await.expect("it runs");
+    redis::cmd("CONFIG").arg(&["SET", "save", "3600 1"]).exec_async(&mut redis).await.expect("set");
+    redis::cmd("BGSAVE").exec_async(&mut redis).await.expect("begun");
+    let misconf = async || redis::cmd("PING").exec_async(&mut redis.clone()).await.is_err();
+    eventually("it refuses even a PING", misconf).await;
+    local.run(&["status"]).await.exits(0);
+    let refused = local.run(&["pause", "payment"]).await.exits(1);
+    assert!(refused.stderr.contains("Redis refuses: ") && refused.stderr.contains("ServerRefuses.md"), "{refused:?}");
+    dev.stop().await.exits(0);
+}
+
+#[tokio::test]
 async fn a_server_that_cannot_be_started_is_tried_again_and_told_once() {
     let local = Local::prepared();
     let dev = local.start(&["dev", "--no-workers"]);

@@ -230,7 +230,7 @@ impl<S: Stage + 'static> Worker<S> {
             error!(stage = %S::NAME, partition = self.partition, messages = redriven, "messages were delivered to nobody (their consumer was deleted, or the group was moved): they are given out again");
         }
         if gone > 0 {
-            error!(stage = %S::NAME, partition = self.partition, messages = gone, "messages were removed from the stream before they were processed: they are lost, and have to be added again");
+            error!(stage = %S::NAME, partition = self.partition, messages = gone, "messages were removed from the stream before they were acknowledged: those that had not been processed are lost, and have to be added again");
         }
         Ok(is_certain && redriven == 0)
     }

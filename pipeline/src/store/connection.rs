@@ -45,6 +45,7 @@ pub struct Store {
     pool: Arc<RwLock<PgPool>>,
     options: PgConnectOptions,
     connections: u32,
+    rest_max: Duration,
 }
 
 /// The connections of a pool at one moment.
@@ -121,7 +122,16 @@ impl Store {
             Some(_) => options,
             None => options.application_name("orderstream"),
         };
-        Ok(Self { pool: Arc::new(RwLock::new(open(&options, connections))), options, connections })
+        let pool = Arc::new(RwLock::new(open(&options, connections, REST_MAX)));
+        Ok(Self { pool, options, connections, rest_max: REST_MAX })
+    }
+
+    /// For users who can spare the question: each connection is asked before each use whether it is still there.
+    #[must_use]
+    pub fn always_asked(self) -> Self {
+        let store = Self { rest_max: Duration::ZERO, ..self };
+        store.renew();
+        store
     }
 
     /// The pool itself, for statements of one's own. Not to be kept: see [`Store::renew`].
@@ -152,7 +162,8 @@ impl Store {
     /// Opens a new pool, for everybody, and leaves the old one to those who still wait on its connections. For when the
     /// way to the server swallows everything: no reply comes, and no error either.
     pub fn renew(&self) {
-        *self.pool.write().unwrap_or_else(PoisonError::into_inner) = open(&self.options, self.connections);
+        *self.pool.write().unwrap_or_else(PoisonError::into_inner) =
+            open(&self.options, self.connections, self.rest_max);
     }
 
     /// Starts a transaction. The future must run to its end: dropped half-way, it would leave a connection with an
@@ -255,7 +266,7 @@ impl Store {
     }
 }
 
-fn open(options: &PgConnectOptions, connections: u32) -> PgPool {
+fn open(options: &PgConnectOptions, connections: u32, rest_max: Duration) -> PgPool {
     let watched = options.clone();
     PgPoolOptions::new()
         .max_connections(connections)
@@ -266,8 +277,8 @@ fn open(options: &PgConnectOptions, connections: u32) -> PgPool {
         })
         // Asked by us, and only after a rest.
         .test_before_acquire(false)
-        .before_acquire(|connection, meta| {
-            Box::pin(async move { Ok(meta.idle_for < REST_MAX || answers(connection).await) })
+        .before_acquire(move |connection, meta| {
+            Box::pin(async move { Ok(meta.idle_for < rest_max || answers(connection).await) })
         })
         .connect_lazy_with(options.clone())
 }

@@ -195,6 +195,11 @@ impl Error {
         error.code().is_some_and(|code| code.starts_with("28") || code == "3D000")
     }
 
+    /// Whether what answers is no Postgres.
+    pub fn is_foreign(&self) -> bool {
+        matches!(self, Self::Sql(sqlx::Error::Protocol(_)))
+    }
+
     /// Whether the schema is missing: `orderstream migrate` has not been run.
     pub fn is_schema_missing(&self) -> bool {
         matches!(self, Self::Sql(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01"))

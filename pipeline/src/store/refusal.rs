@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{
+    ConnectOptions, Connection,
+    error::DatabaseError,
+    postgres::{PgDatabaseError, PgSeverity},
+};
 
 use super::{Error, Store};
 use crate::retry::Failure;
@@ -62,11 +66,19 @@ impl Error {
             "53100" => Refusal::DiskFull,
             "53200" => Refusal::OutOfMemory,
             "53300" => Refusal::TooManyConnections,
-            "55000" => Refusal::Closed,
+            // A statement that comes at the wrong time has this code, too, and does not end the session.
+            "55000" if is_fatal(&**error) => Refusal::Closed,
             "42501" | "28000" | "28P01" => Refusal::Denied,
             _ => return None,
         })
     }
+}
+
+/// Whether Postgres hangs up with it.
+fn is_fatal(error: &dyn DatabaseError) -> bool {
+    error
+        .try_downcast_ref::<PgDatabaseError>()
+        .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic))
 }
 
 impl Store {

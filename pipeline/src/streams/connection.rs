@@ -86,6 +86,11 @@ impl Error {
         error.kind() == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
     }
 
+    /// Whether what answers is no Redis.
+    pub fn is_foreign(&self) -> bool {
+        matches!(self, Self::Redis(error) if error.kind() == ErrorKind::Parse)
+    }
+
     /// Whether Redis wants a password that the URL does not have.
     fn is_unauthenticated(&self) -> bool {
         matches!(self, Self::Redis(error) if error.code() == Some("NOAUTH"))

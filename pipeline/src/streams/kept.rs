@@ -16,12 +16,18 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct KeptConnection {
     redis: Redis,
     open: Option<(Connection, Instant)>,
+    rest_max: Duration,
 }
 
 impl KeptConnection {
     /// Nothing is connected yet.
     pub fn new(redis: &Redis) -> Self {
-        Self { redis: redis.clone(), open: None }
+        Self { redis: redis.clone(), open: None, rest_max: REST_MAX }
+    }
+
+    /// For users who can spare the question: the connection is asked before each use.
+    pub fn always_asked(redis: &Redis) -> Self {
+        Self { rest_max: Duration::ZERO, ..Self::new(redis) }
     }
 
     /// The connection, to be used now.
@@ -31,7 +37,7 @@ impl KeptConnection {
     pub async fn get(&mut self) -> Result<&mut Connection, Error> {
         let mut usable = None;
         if let Some((mut connection, used)) = self.open.take()
-            && (used.elapsed() < REST_MAX || answers(&mut connection).await)
+            && (used.elapsed() < self.rest_max || answers(&mut connection).await)
         {
             usable = Some(connection);
         }

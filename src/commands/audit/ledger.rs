@@ -4,7 +4,10 @@
 //! then read in pages, and each row strikes out its counterpart. The system may run meanwhile, and what happened between
 //! the two readings is no difference: only what is seen in two looks is reported.
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeSet, hash_map},
+    fmt,
+};
 
 use pipeline::{
     audit::CheckResult,
@@ -138,6 +141,8 @@ struct Entry {
     charge: Option<Box<str>>,
     /// How many charges or refunds moved money.
     count: u32,
+    /// Each moved as much as the first.
+    alike: bool,
     /// How many rows of ours it belongs to.
     struck: u32,
 }
@@ -194,8 +199,15 @@ impl Theirs {
             Err(_) => Amount::Odd(line.amount.into_boxed_str()),
         };
         let (currency, charge) = (line.currency.into_boxed_str(), charge.map(String::into_boxed_str));
-        let entry = entries.entry(line.reference.into_boxed_str());
-        entry.or_insert(Entry { amount, currency, charge, count: 0, struck: 0 }).count += 1;
+        let new = Entry { amount, currency, charge, count: 1, alike: true, struck: 0 };
+        match entries.entry(line.reference.into_boxed_str()) {
+            hash_map::Entry::Vacant(place) => _ = place.insert(new),
+            hash_map::Entry::Occupied(mut place) => {
+                let entry = place.get_mut();
+                entry.count += 1;
+                entry.alike &= (&entry.amount, &entry.currency) == (&new.amount, &new.currency);
+            }
+        }
     }
 
     fn add_odd(&mut self, reference: &str, why: &str, mark: &str) {
@@ -293,15 +305,16 @@ impl<'a> Comparison<'a> {
         let (ours, theirs) = (self.ours, self.theirs);
         let mut of_others = 0;
         for (reference, entry) in &self.entries {
-            let Entry { amount, currency, count, struck, .. } = entry;
+            let Entry { amount, currency, count, alike, struck, .. } = entry;
             // Whoever else sells over this account has books of his own, and a copy's original is somebody else.
             if entry.is_of_others(reference, self.mark) {
                 of_others += u64::from(*count);
                 continue;
             }
             if *struck != 1 || *count != 1 {
+                let each = if *alike { "" } else { "different amounts, first " };
                 let difference = format!(
-                    "{ours} {reference}: {count} × {theirs} of {amount} {currency} at the provider, {struck} here"
+                    "{ours} {reference}: {count} × {theirs} of {each}{amount} {currency} at the provider, {struck} here"
                 );
                 self.differences.insert(difference);
             }
@@ -345,7 +358,7 @@ mod tests {
 
     fn entry(amount: i64, currency: &str, count: u32) -> Entry {
         let amount = Amount::Read(Cents::new(amount));
-        Entry { amount, currency: currency.into(), charge: None, count, struck: 0 }
+        Entry { amount, currency: currency.into(), charge: None, count, alike: true, struck: 0 }
     }
 
     fn compared(theirs: &[(&str, i64, u32)], ours: &[(&str, i64, bool)]) -> Vec<String> {
@@ -401,6 +414,21 @@ mod tests {
         comparison.strike(&row, Some("EUR"));
         let differences: Vec<String> = comparison.end().differences.into_iter().collect();
         assert_eq!(differences, ["order aaaaaaaaaaaa:A: 2 × charge of 0.01 EUR at the provider, 1 here"]);
+    }
+
+    #[test]
+    fn charges_of_different_amounts_are_told_apart() {
+        let mut theirs = Theirs::default();
+        for amount in ["1.00", "2.00"] {
+            let (kind, status, reference) = (Kind::Charge, Status::Approved, A.to_owned());
+            let (amount, currency) = (amount.to_owned(), "EUR".to_owned());
+            theirs.add(LedgerLine { kind, status, reference, id: None, charge: None, amount, currency }, MARK);
+        }
+        let mut comparison = Comparison::new("order", "charge", theirs.charges, MARK);
+        comparison.strike(&Row { name: "A", prefix: MARK, amount: Cents::new(100), pending: false }, Some("EUR"));
+        let differences: Vec<String> = comparison.end().differences.into_iter().collect();
+        let told = "order 0123456789ab:A: 2 × charge of different amounts, first 1.00 EUR at the provider, 1 here";
+        assert_eq!(differences, [told]);
     }
 
     #[test]

@@ -28,6 +28,9 @@ const SHOWN_MAX: u64 = 5;
 /// How often progress is drawn.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
 
+/// Bytes of a file from which one can tell whether it is a reject file.
+const REJECT_HEADER_MAX: u64 = 256;
+
 /// How long an interrupted reader may take to notice: it looks between reads, and a pipe may never send more.
 const INTERRUPT_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -44,7 +47,7 @@ impl File {
     /// Whether a path can be imported at all.
     pub(super) fn check(path: &Path, rejects: Option<&Path>) -> anyhow::Result<()> {
         if path.as_os_str() == "-" {
-            return Ok(());
+            return Self::check_rejects(&rejects_of(path, rejects));
         }
         let metadata = fs::metadata(path).with_context(|| format!("cannot import {}", path.display()))?;
         if metadata.is_dir() {
@@ -56,7 +59,26 @@ impl File {
             let message = format!("--rejects {} would overwrite the file that is imported", rejects.display());
             return Err(Refusal::new(Exit::Usage, message).into());
         }
-        Ok(())
+        Self::check_rejects(&rejects_of(path, rejects))
+    }
+
+    /// Refuses where the reject file would take another file's place. That of an earlier import gives way.
+    fn check_rejects(rejects: &Path) -> anyhow::Result<()> {
+        // Devices and pipes have nothing to lose, and what cannot be read or written says so itself.
+        if !fs::metadata(rejects).is_ok_and(|metadata| metadata.is_file()) {
+            return Ok(());
+        }
+        let Ok(file) = FsFile::open(rejects) else { return Ok(()) };
+        let mut start = Vec::new();
+        file.take(REJECT_HEADER_MAX).read_to_end(&mut start)?;
+        if start.is_empty() || import::is_reject_file(&start) {
+            return Ok(());
+        }
+        let message = format!(
+            "rejected rows would overwrite {}, which no import has written: move it away, or name another file with --rejects",
+            rejects.display()
+        );
+        Err(Refusal::new(Exit::Usage, message).into())
     }
 
     /// An uploaded file of orders, under the name that its sender gave it.
@@ -66,24 +88,28 @@ impl File {
     }
 
     pub(super) fn open(path: &Path, args: &ImportArgs) -> anyhow::Result<Self> {
-        let rejects = args.rejects.as_deref();
+        Self::check(path, args.rejects.as_deref())?;
         let kind = if args.refunds { ImportKind::Refunds } else { ImportKind::Orders };
-        Self::check(path, rejects)?;
-        let rejects = |default: PathBuf| rejects.map_or(default, Path::to_owned);
-        if path.as_os_str() == "-" {
-            let rejects = rejects(PathBuf::from("stdin.rejects.csv"));
-            return Ok(Self { name: "-".to_owned(), kind, rejects, length: None, reader: Box::new(io::stdin()) });
-        }
-        let name = path.display().to_string();
-        let file = FsFile::open(path).with_context(|| format!("cannot open {name}"))?;
-        let metadata = file.metadata()?;
-        Ok(Self {
-            rejects: rejects(PathBuf::from(format!("{name}.rejects.csv"))),
-            length: metadata.is_file().then_some(metadata.len()),
-            name,
-            kind,
-            reader: Box::new(file),
-        })
+        let rejects = rejects_of(path, args.rejects.as_deref());
+        let (name, length, reader): (String, Option<u64>, Box<dyn Read + Send>) = match path.as_os_str() == "-" {
+            true => ("-".to_owned(), None, Box::new(io::stdin())),
+            false => {
+                let name = path.display().to_string();
+                let file = FsFile::open(path).with_context(|| format!("cannot open {name}"))?;
+                let metadata = file.metadata()?;
+                (name, metadata.is_file().then_some(metadata.len()), Box::new(file))
+            }
+        };
+        Ok(Self { name, kind, rejects, length, reader })
+    }
+}
+
+/// Where the rejected rows of a file go.
+fn rejects_of(path: &Path, named: Option<&Path>) -> PathBuf {
+    match named {
+        Some(named) => named.to_owned(),
+        None if path.as_os_str() == "-" => PathBuf::from("stdin.rejects.csv"),
+        None => PathBuf::from(format!("{}.rejects.csv", path.display())),
     }
 }
 

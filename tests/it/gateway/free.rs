@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::program::{
     Done, Orderstream, Program, Running,
+    client::Api,
     harness::order,
     provider::{KEY, Provider},
 };
@@ -53,4 +54,6 @@ async fn an_order_that_costs_nothing_completes_unasked_and_its_pieces_come_back_
     assert!(asked.len() == 1 && asked[0].contains("DEAR"), "{ledger:?}");
     at(&program, &provider, &["run", "--until-drained"]).await.exits(0);
     at(&program, &provider, &["audit"]).await.exits(0);
+    let page = Api::serve(&program, &[]).await.get("/orders/FREE").await;
+    assert!(page.text.contains("<strong>Payment</strong><span>nothing to pay</span>"), "{}", page.text);
 }

@@ -223,6 +223,34 @@ async fn new_payments_are_charged_in_the_currency_of_the_earlier_ones_unless_ano
 }
 
 #[tokio::test]
+async fn between_the_currencies_of_earlier_payments_somebody_has_to_choose() {
+    let providers = [Provider::start(&["--approve", "1"]).await, Provider::start(&["--approve", "1"]).await];
+    let program = Program::get().await;
+    let mut database = go_back(&program).await;
+    with_payments(&mut database, "http").await;
+    sqlx::raw_sql("UPDATE payments SET gateway = 'other' WHERE order_id = 2")
+        .execute(&mut database)
+        .await
+        .expect("two");
+    program.run(&["migrate"]).await.exits(0);
+    for (name, provider, currency) in [("http", &providers[0], "CHF"), ("other", &providers[1], "EUR")] {
+        program
+            .run(&["provider", "locate", name, &provider.url, "--currency", currency, "--unverified"])
+            .await
+            .exits(0);
+    }
+    let run = ["run", "--gateway", &providers[0].url];
+    let refused = keyed(&program, &run).end().await.exits(6);
+    assert!(refused.stderr.contains("CHF and EUR") && refused.stderr.contains("--currency"), "{}", refused.stderr);
+    let chosen = keyed(&program, &[&run[..], &["--currency", "EUR"]].concat());
+    eventually("it has said what is charged in", async || {
+        program.stack.value::<i64>("SELECT count(*) FROM gateways WHERE currency = 'EUR'").await == 2
+    })
+    .await;
+    chosen.stop().await.exits(0);
+}
+
+#[tokio::test]
 async fn one_that_only_ever_had_the_simulator_goes_on_with_what_it_is_told() {
     let program = Program::get().await;
     let mut database = go_back(&program).await;

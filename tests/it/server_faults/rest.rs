@@ -59,6 +59,26 @@ async fn connections_that_were_ended_while_they_rested_are_noticed_by_nobody() {
 }
 
 #[tokio::test]
+async fn connections_that_were_ended_right_after_they_were_used_are_noticed_by_nobody() {
+    let program = Program::alone(1, &[1_000_000]).await;
+    let url = format!("{}&application_name=api", program.stack.database_url);
+    let api = Api::start(&program, "serve", &[], &[("DATABASE_URL", &url)]).await;
+    let mut redis = program.stack.connection().await;
+    for round in 0..20 {
+        everything_is_answered(&api, &format!("ORD-{round}")).await;
+        let kill = ["KILL", "TYPE", "normal", "SKIPME", "yes"];
+        redis::cmd("CLIENT").arg(&kill).exec_async(&mut redis).await.expect("Redis");
+        let terminated: Vec<bool> = program
+            .stack
+            .value("SELECT array_agg(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'api'")
+            .await;
+        assert!(!terminated.is_empty());
+        let gone = async || sessions(&program).await.is_empty();
+        eventually("Postgres has ended them", gone).await;
+    }
+}
+
+#[tokio::test]
 async fn workers_and_leaders_outlive_servers_that_end_idle_connections() {
     let mut work = Work::of(100).await;
     work.program.stack.sql("ALTER SYSTEM SET idle_session_timeout = '300ms'").await;
