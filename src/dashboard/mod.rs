@@ -31,6 +31,7 @@ mod orders;
 mod overview;
 mod page;
 mod refund_form;
+mod refund_outcome;
 mod refunds;
 mod spark;
 mod stock;
