@@ -65,7 +65,10 @@ impl Backends {
         REDIS.stands_at(backends.redis()?.address());
         if backends.is_local() {
             let store = backends.store(WorkerSettings::Report, 1)?;
-            store.migrate().await?;
+            // One that is there can be looked at, whatever state its Postgres is in.
+            if !store.is_schema_current().await.unwrap_or(false) {
+                store.migrate().await?;
+            }
             store.close().await;
         }
         Ok(backends)

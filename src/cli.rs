@@ -170,7 +170,7 @@ Columns: order_code, customer_id, product_id, quantity, unit_price; id and total
 The rows of an order may stand anywhere in the file. An order with any bad row is rejected whole, and all its rows go
 to the reject file with line, column, value and reason. Importing the same file again is always safe.
 
-With --refunds: refund_key, order_code; amount (empty is all that is left), reason and restock may be there. The same key
+With --refunds: refund_key, order_code and amount (empty is all that is left); reason and restock may be there. The same key
 is the same refund, however often it is imported. Of different rows with one key the first counts, the others are rejected.
 
   orderstream import orders.csv

@@ -35,7 +35,7 @@ pub struct Globals {
     pub state_dir: Option<PathBuf>,
 
     /// The local stack's servers do not wait for the disk: for tests. A power failure may then ruin all that they have
-    #[arg(long, global = true, env = "ORDERSTREAM_NO_SYNC", hide_env_values = true)]
+    #[arg(long, global = true, env = "ORDERSTREAM_NO_SYNC", hide_env_values = true, value_parser = clap::builder::BoolishValueParser::new())]
     pub no_sync: bool,
 
     /// First part of all Redis keys
@@ -43,7 +43,7 @@ pub struct Globals {
     pub namespace: String,
 
     /// Accept a Redis that may lose or evict orders
-    #[arg(long, global = true, env = "ORDERSTREAM_ALLOW_VOLATILE_REDIS", hide_env_values = true)]
+    #[arg(long, global = true, env = "ORDERSTREAM_ALLOW_VOLATILE_REDIS", hide_env_values = true, value_parser = clap::builder::BoolishValueParser::new())]
     pub allow_volatile_redis: bool,
 
     /// How a line of the log looks

@@ -26,7 +26,7 @@ pub fn delays_up_to(longest: Duration) -> impl Iterator<Item = Duration> {
 }
 
 /// A failed exchange with a server, as far as it is told of.
-pub(crate) trait Failure: Display {
+pub trait Failure: Display {
     /// Why the server refuses, if it answers and refuses. Such a server may read well all the while.
     fn refusal(&self) -> Option<&'static str> {
         None
@@ -40,12 +40,6 @@ pub(crate) trait Failure: Display {
 
 /// A refusal that was not met again for so long may be over: whoever met it may have nothing to do.
 const REFUSAL_KEPT: Duration = Duration::from_secs(30);
-
-/// Why Postgres refuses what this process asks of it; `None` while it does not.
-pub fn postgres_refuses() -> Option<&'static str> {
-    let said = POSTGRES.said.lock().unwrap_or_else(PoisonError::into_inner);
-    said.refusal.filter(|_| said.refused_at.is_some_and(|at| at.elapsed() < REFUSAL_KEPT))
-}
 
 /// A server that this process works with, and what was said of it: once when it goes and once when it is back, not at
 /// every try, and not by every worker that notices.
@@ -116,6 +110,12 @@ impl Server {
         self.address.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Why it refuses what this process asks of it; `None` while it does not.
+    pub fn refuses(&self) -> Option<&'static str> {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.refusal.filter(|_| said.refused_at.is_some_and(|at| at.elapsed() < REFUSAL_KEPT))
+    }
+
     /// Says that it is away, or refuses; the number of this outage.
     fn is_away(&self, failure: &dyn Failure) -> u64 {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
@@ -173,7 +173,7 @@ impl Server {
 }
 
 /// Tries of somebody to reach a server.
-pub(crate) struct Outage {
+pub struct Outage {
     /// Which, and the number of its outage.
     server: Option<(&'static Server, u64)>,
     delays: Box<dyn Iterator<Item = Duration> + Send>,
@@ -187,7 +187,7 @@ impl Default for Outage {
 
 impl Outage {
     /// A try failed.
-    pub(crate) fn goes_on(&mut self, server: &'static Server, failure: &dyn Failure) {
+    pub fn goes_on(&mut self, server: &'static Server, failure: &dyn Failure) {
         self.server = Some((server, server.is_away(failure)));
     }
 
@@ -202,7 +202,7 @@ impl Outage {
     }
 
     /// A try succeeded, and something was written.
-    pub(crate) fn has_written(&mut self) {
+    pub fn has_written(&mut self) {
         self.end(true);
     }
 

@@ -24,6 +24,12 @@ use crate::{
     output::{self, thousands},
 };
 
+/// Longest article number, in bytes.
+const SKU_BYTES_MAX: usize = 255;
+
+/// Most pieces of a product: sums over all products stay within 64 bits.
+const STOCK_MAX: i64 = 1_000_000_000_000;
+
 /// Rows in one statement.
 const CHUNK: usize = 5_000;
 
@@ -162,6 +168,7 @@ fn read_products(globals: &Globals, file: &Path) -> anyhow::Result<Rows<Product>
     read(globals, file, &["id", "sku", "name", "unit_price", "stock"], |id, row| {
         let (sku, name) = (row.values[1].to_owned(), row.values[2].to_owned());
         check("sku", !sku.is_empty(), || "is empty".to_owned())?;
+        check("sku", sku.len() <= SKU_BYTES_MAX, || format!("has more than {SKU_BYTES_MAX} bytes"))?;
         check_visible("sku", &sku)?;
         if let Some(line) = skus.insert(sku.clone(), row.line) {
             return Err(("sku", format!("{sku:?} stands on line {line} already")));
@@ -169,8 +176,9 @@ fn read_products(globals: &Globals, file: &Path) -> anyhow::Result<Rows<Product>
         check_plain("name", &name)?;
         let price = Cents::parse_price(row.amount(3).as_bytes());
         let price = price.map_err(|error| ("unit_price", format!("{:?} is {error}", row.values[3])))?;
-        let stock = row.values[4].parse::<i64>().ok().filter(|stock| *stock >= 0);
-        let stock = stock.ok_or_else(|| ("stock", format!("{:?} is no whole number from 0 on", row.values[4])))?;
+        let stock = row.values[4].parse::<i64>().ok().filter(|stock| (0..=STOCK_MAX).contains(stock));
+        let stock = stock
+            .ok_or_else(|| ("stock", format!("{:?} is no whole number from 0 on, up to {STOCK_MAX}", row.values[4])))?;
         Ok(Product { id, sku, name, unit_price_cents: price.get(), stock })
     })
 }

@@ -43,7 +43,7 @@ pub(crate) struct Kpis {
     pub(crate) net_revenue: Cents,
     /// Revenue per completed order; null without any.
     pub(crate) average_order_value: Option<Cents>,
-    /// What went back on these days, of orders of whatever day.
+    /// What was refunded on these days, of orders of whatever day; without money that came late, which was never revenue.
     pub(crate) paid_back: Cents,
     /// In what the amounts are; they add up at face value where that is more than one.
     pub(crate) currencies: Currencies,

@@ -3,13 +3,14 @@
 use std::{io, time::Instant};
 
 use anyhow::Context;
+use serde_json::json;
 
 use crate::{
     cli::GenerateArgs,
     config::Globals,
     exit::{Exit, Refusal},
     generate::{self, GenerateOptions},
-    output::thousands,
+    output::{self, thousands},
 };
 
 pub(super) fn run(args: &GenerateArgs, globals: &Globals) -> anyhow::Result<Exit> {
@@ -39,6 +40,10 @@ pub(super) fn run(args: &GenerateArgs, globals: &Globals) -> anyhow::Result<Exit
             return Ok(Exit::Done);
         }
         written => written.with_context(|| format!("cannot write {}", args.file.display()))?,
+    }
+    // The file itself is what goes to standard output where that is its place.
+    if globals.json && args.file.as_os_str() != "-" {
+        output::json(&json!({ "file": args.file.display().to_string(), "rows": args.rows }))?;
     }
     if !globals.quiet {
         crate::output::note!("{} rows in {:.2} s", thousands(args.rows), started.elapsed().as_secs_f64());

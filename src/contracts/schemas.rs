@@ -19,7 +19,7 @@ const BLANK: &str = r"\u0020\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3
 
 /// Characters that nobody sees, as `pipeline::domain::is_unseen` knows them, control characters and blanks included; those beyond
 /// 16 bits aside, which patterns have no portable form for.
-const UNSEEN: &str = r"\u0000-\u001f\u007f-\u00a0\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890-\u0891\u08e2\u115f-\u1160\u1680\u17b4-\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ue000-\uf8ff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe-\uffff";
+const UNSEEN: &str = r"\u0000-\u001f\u007f-\u00a0\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890-\u0891\u08e2\u115f-\u1160\u1680\u17b4-\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ue000-\uf8ff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff";
 
 /// The words of an enum.
 pub(super) fn words<T: Display>(all: &[T]) -> Value {
@@ -116,6 +116,12 @@ pub(super) fn order() -> Value {
                     },
                 },
             },
+            "total": {
+                "type": ["string", "null"],
+                "pattern": decimal_up_to(Cents::new(TOTAL_CENTS_MAX)),
+                "description": "May be left out; where it stands, it must be the sum of quantity × unit_price.",
+            },
+            "currency": { "type": "null", "description": "An order has none: all are charged in that of the installation." },
         },
         "description": format!(
             "Fields that are not named here are ignored. The total must not exceed {}.",
@@ -157,7 +163,8 @@ pub(super) fn refund() -> Value {
         // Without money there must be something else to bring back.
         "if": { "properties": { "restock": { "const": true } }, "required": ["restock"] },
         "else": { "properties": { "amount": { "not": { "type": "string", "pattern": r"^[0.]+$" } } } },
-        "description": "Fields that are not named here are ignored.",
+        "additionalProperties": false,
+        "description": "Other fields are refused: a misspelt amount would give everything back.",
     })
 }
 

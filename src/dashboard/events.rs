@@ -25,7 +25,7 @@ use crate::http::{
 /// Seconds from one event to the next that can be chosen.
 const RATES: [u64; 4] = [1, 2, 5, 15];
 
-/// A connection that is silent is closed by what lies between; also how often a token is looked at again.
+/// A connection that is silent is closed by what lies between.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// Looks come a little early or late.
@@ -101,15 +101,20 @@ impl Watcher {
             () = self.app.shutdown.begun() => None,
             changed = look => {
                 changed.ok()?;
+                self.check().await?;
                 self.sent = Some(Instant::now());
                 Some(self.looks.borrow_and_update().frame.clone())
             }
             () = tokio::time::sleep(HEARTBEAT.saturating_sub(self.beat.elapsed())) => {
                 self.beat = Instant::now();
-                // A token that was revoked since shows nothing more.
-                self.app.access.caller(&self.app.store, &self.headers).await.ok()?;
+                self.check().await?;
                 Some(Bytes::from_static(b": here\n\n"))
             }
         }
+    }
+
+    /// A token that was revoked since shows nothing more.
+    async fn check(&self) -> Option<()> {
+        self.app.access.caller(&self.app.store, &self.headers).await.ok().map(drop)
     }
 }

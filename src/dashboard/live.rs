@@ -163,7 +163,11 @@ impl Live {
         // While Redis is away the look is as old as its clock says; a sampler that stands still is noticed by our own.
         let age = (now - snapshot.at).num_seconds().max(0);
         self.stale = snapshot.seq > 0 && (snapshot.stale.is_some() || age > FRESH_SECONDS);
-        let why = if snapshot.stale.is_some() { " Redis does not answer." } else { "" };
+        let why = match (&snapshot.stale, &snapshot.redis_refuses) {
+            (None, _) => "",
+            (Some(_), None) => " Redis does not answer.",
+            (Some(_), Some(_)) => " Redis refuses.",
+        };
         self.hidden("stale", !self.stale);
         self.text("stale", format!("Stale: last update {age} s ago.{why}"));
     }
@@ -291,7 +295,7 @@ impl Live {
         self.badge("postgres", tone, word);
         let (tone, word) = match &snapshot.stale {
             _ if snapshot.seq == 0 => (Tone::Unknown, "unknown"),
-            None if snapshot.redis_refuses.is_some() => (Tone::Bad, "refuses writes"),
+            _ if snapshot.redis_refuses.is_some() => (Tone::Bad, "refuses"),
             None => (Tone::Good, "answers"),
             Some(_) => (Tone::Bad, "away"),
         };

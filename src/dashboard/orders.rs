@@ -198,13 +198,14 @@ async fn page_of(app: &App, visitor: &Visitor, code: String, told: Told) -> Resu
     let key = refund_form::key_of(&store::installation(&pool).await?, &detail);
     let sent_at = refund_form::sent_at(app, &detail, &key).await?;
     let told = match (typed(&told.refund), typed(&told.other)) {
-        (Some(key), _) => Some(refund_outcome::outcome(app, &detail, key, &currency)),
+        (Some(key), _) => Some(refund_outcome::outcome(app, &detail, key, &currency).await?),
         (None, Some(key)) => {
             let text = refund_outcome::other(&detail, key, &currency);
             Some(refund_outcome::Outcome { tone: "warn", text, is_open: false })
         }
         // It was sent from another page, or before this one was loaded.
-        (None, None) => sent_at.map(|_| refund_outcome::outcome(app, &detail, &key, &currency)),
+        (None, None) if sent_at.is_some() => Some(refund_outcome::outcome(app, &detail, &key, &currency).await?),
+        (None, None) => None,
     };
     let is_open = detail.order.settled_at.is_none()
         || told.as_ref().is_some_and(|told| told.is_open)

@@ -20,6 +20,7 @@ use minijinja::context;
 use pipeline::{
     domain::{ActionOutcome, ActionVerb, ActionVia, Cents, OrderCode, RefundRequest, RefundStatus},
     store::{self, Claim, KeptAnswer, OrderDetail, RefundRow, RequestKey},
+    topology::StageName,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -80,7 +81,7 @@ pub(super) fn may_restock(detail: &OrderDetail) -> bool {
 }
 
 /// Whether what came of a refund is not known yet.
-fn is_open(refund: &RefundRow) -> bool {
+pub(super) fn is_open(refund: &RefundRow) -> bool {
     matches!(refund.status.parse(), Ok(RefundStatus::Pending | RefundStatus::Waiting))
 }
 
@@ -167,7 +168,9 @@ async fn show(
     let amount = if typed.is_empty() { Cents::new(left).to_string() } else { typed.clone() };
     let reason = fields.get("reason");
     // Where no money is left, the pieces may come back without any.
-    let is_pieces = left == 0 && may_restock(detail) && (typed.is_empty() || typed.trim_matches(['0', '.']).is_empty());
+    let is_nothing = typed.trim_matches(['0', '.']).is_empty();
+    let wants_pieces = !fields.get("restock").is_empty() && !typed.is_empty() && is_nothing;
+    let is_pieces = may_restock(detail) && (left == 0 && is_nothing || wants_pieces);
     let restock = is_pieces || !fields.get("restock").is_empty();
     let asked = RefundRequest::new(key, code, Some(&amount), Some(reason), restock);
     let is_known = detail.refunds.iter().any(|refund| refund.key == key);
@@ -182,15 +185,20 @@ async fn show(
         (Ok(_), _) => String::new(),
     };
     let sent_at = sent_at(app, detail, key).await?;
+    let known = match is_known {
+        true => Some(outcome(app, detail, key, &currency).await?.text),
+        false => None,
+    };
     let customer = detail.order.customer_id;
     let names = store::customer_names(&app.reports.pool(), &[customer]).await?;
     let context = context! {
         code,
         wrong,
         // This form was sent before: what came of it stands on the order's page.
-        known => is_known.then(|| outcome(app, detail, key, &currency).text),
+        known,
         sent_at => sent_at.map(|at| at.to_rfc3339()),
         is_pieces,
+        is_all_back => left == 0,
         sum => cents.map(|cents| sum(cents, &currency)),
         amount,
         reason,
@@ -223,8 +231,10 @@ pub(super) struct RefundForm {
 }
 
 impl RefundForm {
+    /// The amount, in the one way to write it: `5` is `5.00`.
     fn amount(&self) -> Option<String> {
-        Some(without_thousands(self.amount.trim())).filter(|amount| !amount.is_empty())
+        let amount = Some(without_thousands(self.amount.trim())).filter(|amount| !amount.is_empty())?;
+        Some(Cents::parse_total(amount.as_bytes()).map_or(amount, |cents| cents.to_string()))
     }
 
     /// The request, as `POST /v1/refunds` takes it.
@@ -327,13 +337,20 @@ async fn once(app: &App, headers: &HeaderMap, form: &RefundForm, code: &str) -> 
         Claim::Ours(until) => Some(until),
         // It may have been lost on its way: the same refund is asked for again.
         Claim::Answered(_) | Claim::InProgress => None,
-        Claim::Reused => return Ok(Sent::Other),
+        Claim::Reused if !is_lost(app, form.key.trim()).await? => return Ok(Sent::Other),
+        // What was asked for has reached nobody, and never will: this is asked for instead. Should it come all the same, from a
+        // dead letter, say, it is a conflict: a key is given once.
+        Claim::Reused => match store::reclaim_request_key(&pool, &claim).await? {
+            Some(until) => Some(until),
+            None => return Ok(Sent::Other),
+        },
     };
     let asked = ask(app, headers, request.as_bytes()).await;
     if let Some(until) = claimed {
         let noted = match &asked {
             Ok(_) => {
-                let answer = KeptAnswer { status: 202, headers: "[]".to_owned(), body: Vec::new(), import_id: None };
+                let body = request.clone().into_bytes();
+                let answer = KeptAnswer { status: 202, headers: "[]".to_owned(), body, import_id: None };
                 store::keep_answer(&pool, &claim, until, &answer).await
             }
             Err(_) => store::release_request_key(&pool, &claim, until).await,
@@ -348,6 +365,19 @@ async fn once(app: &App, headers: &HeaderMap, form: &RefundForm, code: &str) -> 
         Err(problem) if problem.code() == Code::RefundConflict => Ok(Sent::Other),
         Err(problem) => Err(problem),
     }
+}
+
+/// Whether what a form has asked for is not on its way any more, and Postgres does not know it: Redis was emptied, or it became
+/// a dead letter.
+pub(super) async fn is_lost(app: &App, key: &str) -> Result<bool, Problem> {
+    let mut connection = app.connection().await?;
+    for partition in 0..app.partitions {
+        let waiting = app.redis.backlog(&mut connection, partition, StageName::Refund).await;
+        if app.answered(waiting).await? > 0 {
+            return Ok(false);
+        }
+    }
+    Ok(store::find_refund(&app.store.pool(), key).await?.is_none())
 }
 
 /// Waits until the refund has come to its end.

@@ -7,9 +7,9 @@ use pipeline::{
 
 use super::{
     orders::refund_tone,
-    refund_form::{left_of, sum},
+    refund_form::{is_lost, is_open, left_of, sum},
 };
-use crate::http::App;
+use crate::http::{App, problem::Problem};
 
 /// What a page tells of a refund that was asked for.
 pub(super) struct Outcome {
@@ -20,8 +20,14 @@ pub(super) struct Outcome {
 }
 
 /// What came of the refund with this key.
-pub(super) fn outcome(app: &App, detail: &OrderDetail, key: &str, currency: &str) -> Outcome {
+pub(super) async fn outcome(app: &App, detail: &OrderDetail, key: &str, currency: &str) -> Result<Outcome, Problem> {
     let Some(refund) = detail.refunds.iter().find(|refund| refund.key == key) else {
+        if is_lost(app, key).await? {
+            let text = format!(
+                "The refund {key} was lost on its way (Redis was emptied), or is a dead letter: nothing has gone back. Ask again."
+            );
+            return Ok(Outcome { tone: "warn", text, is_open: false });
+        }
         let snapshot = app.monitor.latest();
         let stage = snapshot.stage(pipeline::topology::StageName::Refund);
         let why = match stage {
@@ -33,7 +39,7 @@ pub(super) fn outcome(app: &App, detail: &OrderDetail, key: &str, currency: &str
         };
         let text =
             format!("The refund {key} is on its way, and not taken in yet.{why} Asking again asks for the same one.");
-        return Outcome { tone: "busy", text, is_open: true };
+        return Ok(Outcome { tone: "busy", text, is_open: true });
     };
     let amount = refund.amount.map_or_else(|| "The rest".to_owned(), |amount| sum(amount.get(), currency));
     let left = sum(left_of(detail), currency);
@@ -54,7 +60,7 @@ pub(super) fn outcome(app: &App, detail: &OrderDetail, key: &str, currency: &str
             (format!("Not refunded: {why}. Nothing went back."), false)
         }
     };
-    Outcome { tone: refund_tone(&refund.status), text, is_open }
+    Ok(Outcome { tone: refund_tone(&refund.status), text, is_open })
 }
 
 fn refusal_in_words(refusal: &str) -> &str {
@@ -77,8 +83,11 @@ pub(super) fn other(detail: &OrderDetail, key: &str, currency: &str) -> String {
         Some(amount) => format!("{} of this order", sum(amount.get(), currency)),
         None => "another amount".to_owned(),
     };
+    let way = match refund.map(is_open) {
+        Some(false) => "See the refunds below; if you still mean yours, ask again here",
+        Some(true) | None => "What comes of that is not known yet; if you still mean yours then, ask again here",
+    };
     format!(
-        "Nothing was refunded by this form: a page like it has asked for {what} meanwhile. See the refunds below; if you still \
-         mean yours, ask again here."
+        "This form gave nothing: one like it has asked for {what} meanwhile, or for the same with another reason or restock. {way}."
     )
 }

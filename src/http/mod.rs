@@ -55,9 +55,10 @@ use std::{
 
 use anyhow::Context;
 use pipeline::{
+    retry::{Outage, REDIS},
     shutdown::Shutdown,
     store::{self, Store, WorkerSettings},
-    streams::{Connection, KeptConnection, Redis},
+    streams::{Connection, Fields, KeptConnection, Redis},
     topology::StageName,
 };
 use tokio::{net::TcpListener, sync::Mutex, task::JoinHandle};
@@ -101,6 +102,7 @@ pub(crate) struct Shared {
     pub(crate) redis: Redis,
     /// For commands that do not block.
     connection: Mutex<KeptConnection>,
+    outage: Mutex<Outage>,
     pub(crate) partitions: u16,
     backlog: Mutex<Option<(Instant, u64)>>,
     readiness: readiness::Readiness,
@@ -137,6 +139,24 @@ impl App {
             self.connection.lock().await.forget();
         }
         answer
+    }
+
+    /// Adds messages to a stage's stream. That Redis denies us to, or allows it again, is known to whoever asks how it stands.
+    pub(crate) async fn publish(&self, partition: u16, stage: StageName, messages: &[Fields]) -> Result<(), Problem> {
+        let mut connection = self.connection().await?;
+        let published = self.redis.publish(&mut connection, partition, stage, messages).await;
+        {
+            let mut outage = self.outage.lock().await;
+            match &published {
+                Ok(_) => outage.has_written(),
+                Err(error) if error.refusal() == Some(pipeline::streams::Refusal::Denied) => {
+                    outage.goes_on(&REDIS, error);
+                }
+                Err(_) => {}
+            }
+        }
+        self.answered(published).await?;
+        Ok(())
     }
 
     /// Refuses what would make the pipeline's backlog larger than it may be.
@@ -216,6 +236,7 @@ impl Server {
             backends: backends.clone(),
             partitions: store.partitions().await?,
             reports,
+            outage: Mutex::default(),
             connection: Mutex::new(KeptConnection::always_asked(&backends.redis()?)),
             redis: backends.redis()?,
             store,

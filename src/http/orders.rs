@@ -407,10 +407,8 @@ async fn publish(app: &App, headers: &HeaderMap, orders: Vec<ReadOrder>) -> Resu
     for ReadOrder { code, body, .. } in orders {
         messages[usize::from(app.partition_of(&code))].push(fields(headers, body));
     }
-    let mut connection = app.connection().await?;
     for (partition, messages) in (0..).zip(&messages) {
-        let published = app.redis.publish(&mut connection, partition, StageName::Reservation, messages).await;
-        app.answered(published).await?;
+        app.publish(partition, StageName::Reservation, messages).await?;
     }
     Ok(())
 }

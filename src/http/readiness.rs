@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pipeline::{retry, store, streams};
+use pipeline::{retry::POSTGRES, store, streams};
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
@@ -66,7 +66,7 @@ async fn postgres(app: &App) -> (String, &'static str) {
     let error = match tokio::time::timeout(PATIENCE, look).await {
         Ok(Ok((is_current, refusal))) => {
             let told = || app.monitor.latest().postgres_refuses.as_ref().map(|away| away.error.clone());
-            let refusal = refusal.map(store::Refusal::as_str).or_else(retry::postgres_refuses).map(str::to_owned);
+            let refusal = refusal.map(store::Refusal::as_str).or_else(|| POSTGRES.refuses()).map(str::to_owned);
             let state = refusal.or_else(told).map_or_else(|| OK.to_owned(), |why| refuses(&why));
             return (state, if is_current { OK } else { "behind" });
         }
@@ -89,9 +89,10 @@ async fn redis(app: &App) -> String {
     match tokio::time::timeout(PATIENCE, probe).await {
         Ok(Ok(Some(refusal))) => refuses(refusal.as_str()),
         Ok(Ok(None)) => {
-            let told = app.monitor.latest();
-            // A stream that takes no more is not seen by writing elsewhere.
-            told.redis_refuses.as_ref().map_or_else(|| OK.to_owned(), |away| refuses(&away.error))
+            // A stream that takes no more, or a command that is denied, is not seen by writing elsewhere.
+            let told = || app.monitor.latest().redis_refuses.as_ref().map(|away| away.error.clone());
+            let refusal = streams::denied().map(str::to_owned).or_else(told);
+            refusal.map_or_else(|| OK.to_owned(), |why| refuses(&why))
         }
         Ok(Err::<Option<streams::Refusal>, Problem>(problem)) if problem.code() == super::Code::RedisRefuses => {
             problem.detail().to_owned()

@@ -114,8 +114,7 @@ pub(crate) async fn ask(app: &App, headers: &HeaderMap, bytes: &[u8]) -> Result<
     let messages = [fields(headers, encode_refund(&request))];
     // By the order's code: an order and its refunds go one way.
     let partition = app.partition_of(request.order_code.as_str());
-    let mut connection = app.connection().await?;
-    app.answered(app.redis.publish(&mut connection, partition, StageName::Refund, &messages).await).await?;
+    app.publish(partition, StageName::Refund, &messages).await?;
     Ok(Asked::Published { key: key.to_owned(), order_code: request.order_code.to_string() })
 }
 

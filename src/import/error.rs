@@ -51,6 +51,30 @@ pub enum ReadError {
         /// What makes another name look like this one.
         lookalike: Option<Lookalike>,
     },
+    /// A column that says in what amounts are.
+    #[error(
+        "an order has no currency: all are charged in that of the installation. Where it is that of the file, take the column \
+         currency out"
+    )]
+    CurrencyColumn,
+    /// A file of refunds that does not say how much.
+    #[error(
+        "column amount is missing in the header{}. Without it everything would go back; where that is meant, add the column and \
+         leave it empty",
+        missing(found, *lookalike)
+    )]
+    MissingAmount {
+        /// The header, shortened.
+        found: String,
+        /// What makes another name look like this one.
+        lookalike: Option<Lookalike>,
+    },
+    /// Something else than LF, CRLF or CR ends the lines.
+    #[error("lines end with U+{:04X}, which is no line break in CSV; save the file with LF or CRLF", u32::from(*line_end))]
+    LineEnds {
+        /// What does.
+        line_end: char,
+    },
     /// A column with a meaning, twice.
     #[error("column {column} stands twice in the header")]
     DoubledColumn {

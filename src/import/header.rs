@@ -63,6 +63,17 @@ impl Columns {
         (0..self.names.len()).filter(move |&index| self.names[index].eq_ignore_ascii_case(known))
     }
 
+    /// Refuses a column that says in what amounts are: nobody heeds it.
+    ///
+    /// # Errors
+    /// When there is one.
+    pub(super) fn without_currency(&self) -> Result<(), ReadError> {
+        match self.names.iter().any(|name| name.eq_ignore_ascii_case("currency")) {
+            true => Err(ReadError::CurrencyColumn),
+            false => Ok(()),
+        }
+    }
+
     /// How many names have a meaning.
     fn hits(&self) -> usize {
         self.known.iter().filter(|known| self.places(known).next().is_some()).count()
@@ -106,6 +117,11 @@ pub(super) fn read<R: Read, H>(
     if named.is_some() {
         text = next_text(lines)?;
     }
+    if let Some(line_end) =
+        String::from_utf8_lossy(&text).chars().find(|end| matches!(end, '\u{85}' | '\u{2028}' | '\u{2029}'))
+    {
+        return Err(ReadError::LineEnds { line_end });
+    }
     let tried = named.as_ref().map_or(&DELIMITERS[..], std::slice::from_ref);
     // Where none will do, the one is meant that finds most names.
     let (mut most, mut error) = (0, ReadError::HeaderQuotes);
@@ -118,6 +134,9 @@ pub(super) fn read<R: Read, H>(
             Err(reason) if is_first || hits > most => (most, error, is_first) = (hits, reason, false),
             Err(_) => {}
         }
+    }
+    if let (ReadError::MissingColumn { found, lookalike: None, .. }, Some(delimiter)) = (&mut error, named) {
+        found.push_str(&format!(" (the line above says that {} separates the fields)", char::from(delimiter)));
     }
     Err(error)
 }
@@ -184,6 +203,7 @@ impl Header {
     /// # Errors
     /// When a required one is missing.
     pub(super) fn new(columns: Columns) -> Result<Self, ReadError> {
+        columns.without_currency()?;
         Ok(Self {
             order_code: columns.required("order_code")?,
             customer_id: columns.required("customer_id")?,
@@ -249,6 +269,20 @@ mod tests {
             (
                 "sep=:\norder_code:customer_id",
                 "the first line names the delimiter \":\", but fields are separated by a comma, a semicolon, a tab or |",
+            ),
+            (
+                "order_code,customer_id,product_id,quantity,unit_price, Currency",
+                "an order has no currency: all are charged in that of the installation. Where it is that of the file, take the \
+                 column currency out",
+            ),
+            (
+                "order_code,customer_id\u{2028}A,1",
+                "lines end with U+2028, which is no line break in CSV; save the file with LF or CRLF",
+            ),
+            (
+                "sep=;\norder_code,customer_id",
+                "column order_code is missing in the header, which reads: order_code,customer_id (the line above says that ; \
+                 separates the fields)",
             ),
             ("\"order_code,customer_id", "the header has a quote that is not closed or not at the edge of a name"),
         ];

@@ -48,6 +48,8 @@ pub enum Reason {
     InvalidUtf8,
     /// No order can have this code.
     InvalidOrderCode(InvalidOrder),
+    /// What a spreadsheet puts in the place of a code.
+    SpoiltCode,
     /// Not a positive 64-bit integer of plain digits.
     InvalidCustomerId,
     /// Not a positive 64-bit integer of plain digits.
@@ -101,6 +103,10 @@ pub enum Unclosed {
     AmidText,
     /// The row is over the bounds of one.
     Endless,
+    /// A backslash stands before it, which some programs read as a part of it and others as text.
+    Escaped,
+    /// A backslash stands at the end of the line, where some programs write one before a line break within a field.
+    EscapedBreak,
 }
 
 impl Reason {
@@ -115,6 +121,7 @@ impl Reason {
             Self::TooManyColumns { .. } => "too_many_columns",
             Self::InvalidUtf8 => "invalid_utf8",
             Self::InvalidOrderCode(_) => "invalid_order_code",
+            Self::SpoiltCode => "spoilt_code",
             Self::InvalidCustomerId => "invalid_customer_id",
             Self::InvalidProductId => "invalid_product_id",
             Self::InvalidQuantity => "invalid_quantity",
@@ -139,13 +146,25 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LineTooLong => write!(f, "the line is longer than {LINE_BYTES_MAX} bytes"),
+            Self::UnbalancedQuote { line, why: Unclosed::EscapedBreak } => {
+                write!(
+                    f,
+                    "line {line} ends with a backslash, which some programs write before a line break within a field: this may be \
+                     a row, or text of the one before; put such fields into quotes, without the backslash"
+                )
+            }
             Self::UnbalancedQuote { line, why } => {
                 let how = match why {
                     Unclosed::Never => "is never closed".to_owned(),
                     Unclosed::AmidText => {
                         "is not closed where a field ends (within quotes it is written twice)".to_owned()
                     }
-                    Unclosed::Endless => {
+                    Unclosed::Escaped => {
+                        "has a backslash before it, which some programs take for a part of it and others for text (within quotes \
+                         a quote is written twice, and a backslash does not stand before one)"
+                            .to_owned()
+                    }
+                    Unclosed::EscapedBreak | Unclosed::Endless => {
                         format!("is not closed within {ROW_LINES_MAX} lines and {LINE_BYTES_MAX} bytes")
                     }
                 };
@@ -160,6 +179,9 @@ impl fmt::Display for Reason {
             }
             Self::InvalidUtf8 => f.write_str("the value is not UTF-8: save the file as UTF-8"),
             Self::InvalidOrderCode(why) => why.fmt(f),
+            Self::SpoiltCode => f.write_str(
+                "a spreadsheet has put this in the place of the code, and of other codes: format the column as text, and export anew",
+            ),
             Self::InvalidCustomerId => InvalidOrder::CustomerId.fmt(f),
             Self::InvalidProductId => InvalidOrder::ProductId.fmt(f),
             Self::InvalidQuantity => InvalidOrder::Quantity.fmt(f),

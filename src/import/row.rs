@@ -5,7 +5,7 @@ use std::{borrow::Cow, str};
 use pipeline::domain::{Cents, CustomerId, Line as OrderLine, OrderCode, ProductId, TOTAL_CENTS_MAX, is_unseen};
 use unicode_normalization::UnicodeNormalization;
 
-use super::{fields::Split, header::Header, records::Record, reject::Reason};
+use super::{fields::Split, header::Header, records::Record, reject::Reason, spreadsheet::is_spoilt};
 
 /// A good row, without the code of its order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +98,9 @@ fn parse_values<'a>(number: u64, split: &Split<'a>, header: &Header) -> Result<(
     let column = header.order_code;
     let order_code = str::from_utf8(split.get(column)).map_err(|_| (column, Reason::InvalidUtf8))?;
     OrderCode::check(order_code).map_err(|why| (column, Reason::InvalidOrderCode(why)))?;
+    if is_spoilt(order_code) {
+        return Err((column, Reason::SpoiltCode));
+    }
 
     let column = header.customer_id;
     let customer_id = positive(split.get(column)).ok_or((column, Reason::InvalidCustomerId))?;

@@ -40,7 +40,9 @@ impl Sheet {
         let age = now.signed_duration_since(snapshot.at).as_seconds_f64().max(0.0);
         self.one("orderstream_monitor_sample_age_seconds", "Age of the last whole look.", looked.then_some(age));
         let up = |away: bool| (looked || away).then_some(if away { 0.0 } else { 1.0 });
-        let servers = [("redis", up(snapshot.stale.is_some())), ("postgres", up(snapshot.postgres_away.is_some()))];
+        // One that lets nobody look answers all the same.
+        let redis_away = snapshot.stale.is_some() && snapshot.redis_refuses.is_none();
+        let servers = [("redis", up(redis_away)), ("postgres", up(snapshot.postgres_away.is_some()))];
         self.many(
             "orderstream_monitor_server_up",
             "Whether the server answered the last look.",
@@ -49,7 +51,7 @@ impl Sheet {
         );
         let takes = |refuses: bool, away: bool| (looked && !away).then_some(flag(!refuses));
         let servers = [
-            ("redis", takes(snapshot.redis_refuses.is_some(), snapshot.stale.is_some())),
+            ("redis", takes(snapshot.redis_refuses.is_some(), redis_away)),
             ("postgres", takes(snapshot.postgres_refuses.is_some(), false)),
         ];
         self.many(
@@ -187,7 +189,7 @@ impl Sheet {
         );
         self.one(
             "orderstream_refunded_today_minor_units",
-            "What went back on this UTC day, whatever day its order is of.",
+            "What was refunded on this UTC day, whatever day its order is of. Without money that came late, which was never revenue.",
             float(Some(today.paid_back_cents)),
         );
         self.one(

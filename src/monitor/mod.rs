@@ -318,9 +318,11 @@ impl Monitor {
                 snapshot.seq += 1;
                 snapshot.at = sample::instant(sample.at_ms);
                 snapshot.stale = None;
-                let refusal = sample.redis_refuses.clone();
-                snapshot.redis_refuses = ongoing(snapshot.redis_refuses.take(), refusal);
                 snapshot.processes = view::processes(&sample, window);
+                // What only those who work can know, a command that is denied above all, they say.
+                let told = || view::refused(&sample, &snapshot.processes, |report| report.redis_refuses.as_ref());
+                let refusal = sample.redis_refuses.clone().or_else(told);
+                snapshot.redis_refuses = ongoing(snapshot.redis_refuses.take(), refusal);
                 snapshot.stages = view::stages(&sample, window, &snapshot.processes);
                 snapshot.dead_letters = view::dead_letters(&sample);
                 snapshot.today = view::today(&sample, snapshot.today.currencies);
@@ -328,7 +330,9 @@ impl Monitor {
                 eyes.before = Some(sample);
             }
             (Ok(_), None) => {}
-            (Err(error), _) => {
+            (Err(Unseen { error, refusal }), _) => {
+                let refusal = refusal.map(|refusal| refusal.as_str().to_owned());
+                snapshot.redis_refuses = ongoing(snapshot.redis_refuses.take(), refusal);
                 snapshot.stale.get_or_insert_with(|| Away { since: Utc::now(), error });
             }
         }
@@ -353,7 +357,7 @@ impl Monitor {
         snapshot.postgres_away = ongoing(snapshot.postgres_away.take(), away);
         // What only those who write can know, a full disk above all, they say.
         if let Some(sample) = eyes.before.as_ref().filter(|_| refusal.is_none() && snapshot.postgres_away.is_none()) {
-            refusal = view::postgres_refuses(sample, &snapshot.processes);
+            refusal = view::refused(sample, &snapshot.processes, |report| report.postgres_refuses.as_ref());
         }
         snapshot.postgres_refuses = ongoing(snapshot.postgres_refuses.take(), refusal);
         snapshot.drift = *self.0.drift.lock().unwrap_or_else(PoisonError::into_inner);
@@ -368,7 +372,7 @@ impl Monitor {
         self.0.partitions.get_or_try_init(|| self.0.store.partitions()).await.copied()
     }
 
-    async fn sample(&self, eyes: &mut Eyes) -> Result<Sample, String> {
+    async fn sample(&self, eyes: &mut Eyes) -> Result<Sample, Unseen> {
         let look = async {
             let partitions = self.partitions().await?;
             let connection = self.connection(eyes).await?;
@@ -377,8 +381,14 @@ impl Monitor {
         };
         let looked = match tokio::time::timeout(PATIENCE, look).await {
             Ok(Ok(sample)) => return Ok(sample),
-            Ok(Err(error)) => crate::exit::chain(&error.into()),
-            Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+            Ok(Err(error)) => {
+                let refusal = match &error {
+                    ServerError::Streams(error) => error.refusal(),
+                    ServerError::Store(_) => None,
+                };
+                Unseen { refusal, error: crate::exit::chain(&error.into()) }
+            }
+            Err(_) => Unseen { refusal: None, error: format!("no answer within {} s", PATIENCE.as_secs()) },
         };
         eyes.connection = None;
         Err(looked)
@@ -400,6 +410,12 @@ impl Monitor {
             None => Unanswered { refusal: None, error: format!("no answer within {} s", PATIENCE.as_secs()) },
         })
     }
+}
+
+/// Why Redis could not be looked at.
+struct Unseen {
+    error: String,
+    refusal: Option<streams::Refusal>,
 }
 
 /// Why Postgres could not be asked.

@@ -8,6 +8,7 @@ use std::{
 
 use chrono::Utc;
 use pipeline::{
+    retry::POSTGRES,
     runner::Counters,
     shutdown::Shutdown,
     streams::{self, KeptConnection, ProcessReport, StageReport},
@@ -81,7 +82,8 @@ impl Monitor {
         // Beyond the shutdown: a process that drains is still there.
         loop {
             report.stages = work.report();
-            report.postgres_refuses = pipeline::retry::postgres_refuses().map(str::to_owned);
+            report.postgres_refuses = POSTGRES.refuses().map(str::to_owned);
+            report.redis_refuses = streams::denied().map(str::to_owned);
             report.draining = shutdown.has_begun();
             report.http = self.0.http.get().cloned();
             match tokio::time::timeout(PATIENCE, self.report(&mut connection, &mut report)).await {

@@ -33,19 +33,15 @@ pub(super) fn tell(snapshot: &mut Snapshot) {
 /// Servers that do not answer.
 fn servers(snapshot: &Snapshot) -> Vec<(State, String)> {
     let mut said = Vec::new();
-    if let Some(away) = &snapshot.stale {
-        let at = snapshot.at.format("%H:%M:%S");
-        let text = match snapshot.seq {
-            0 => "Redis does not answer: nothing is known yet.".to_owned(),
-            _ => format!("Redis does not answer: these figures are from {at} UTC."),
-        };
-        said.extend([text, format!("Redis: {}", inert(away.error.as_bytes(), false))]);
-    }
     if let Some(refuses) = &snapshot.redis_refuses {
-        said.push(format!(
-            "Redis refuses writes: {}. Nothing moves until it takes them.",
-            inert(refuses.error.as_bytes(), false)
-        ));
+        let why = inert(refuses.error.as_bytes(), false);
+        said.push(match snapshot.stale {
+            None => format!("Redis refuses: {why}. Work waits for it, and loses nothing."),
+            Some(_) => format!("Redis refuses: {why}. {}.", capitalised(&known_since(snapshot))),
+        });
+    } else if let Some(away) = &snapshot.stale {
+        let text = format!("Redis does not answer: {}.", known_since(snapshot));
+        said.extend([text, format!("Redis: {}", inert(away.error.as_bytes(), false))]);
     }
     if let Some(refuses) = &snapshot.postgres_refuses {
         said.push(format!(
@@ -57,6 +53,14 @@ fn servers(snapshot: &Snapshot) -> Vec<(State, String)> {
         said.extend([text, format!("Postgres: {}", inert(away.error.as_bytes(), false))]);
     }
     said.into_iter().map(|text| (State::Trouble, text)).collect()
+}
+
+/// How old what is shown is.
+fn known_since(snapshot: &Snapshot) -> String {
+    match snapshot.seq {
+        0 => "nothing is known yet".to_owned(),
+        _ => format!("these figures are from {} UTC", snapshot.at.format("%H:%M:%S")),
+    }
 }
 
 /// What does not move until somebody decides.

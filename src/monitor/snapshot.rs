@@ -24,7 +24,8 @@ pub struct Snapshot {
     pub stale: Option<Away>,
     /// Set while Postgres does not answer: what comes from it is unknown.
     pub postgres_away: Option<Away>,
-    /// Set while Redis answers and refuses to write: what comes from it is true, and nothing moves.
+    /// Set while Redis answers and refuses: to write, so that nothing moves, or to be looked at, which makes the figures
+    /// stale as well.
     pub redis_refuses: Option<Away>,
     /// Set while Postgres answers and refuses: to write, or to take connections, which makes it away as well.
     pub postgres_refuses: Option<Away>,

@@ -3,7 +3,7 @@
 use pipeline::{
     message::EntryId,
     store::Currencies,
-    streams::{GroupState, StreamState},
+    streams::{GroupState, ProcessReport, StreamState},
     topology::StageName,
 };
 
@@ -154,10 +154,14 @@ fn heard_ms(reported_ms: u64, refused_ms: Option<(u64, u64)>) -> u64 {
 }
 
 /// Why Postgres refuses what a living process asks of it, as that one says.
-pub(super) fn postgres_refuses(sample: &Sample, processes: &[ProcessView]) -> Option<String> {
+pub(super) fn refused(
+    sample: &Sample,
+    processes: &[ProcessView],
+    why: impl Fn(&ProcessReport) -> Option<&String>,
+) -> Option<String> {
     let live = |id: &str| processes.iter().any(|process| process.id == id && process.is_live());
     let mut told = sample.processes.iter().filter(|report| live(&report.id));
-    told.find_map(|report| report.postgres_refuses.clone()).map(|why| why.chars().take(REFUSAL_CHARS_MAX).collect())
+    told.find_map(why).map(|why| why.chars().take(REFUSAL_CHARS_MAX).collect())
 }
 
 impl ProcessView {

@@ -16,6 +16,7 @@ use nix::{
 };
 
 use super::process;
+use crate::exit::{Exit, Refusal};
 
 /// A Unix socket's path has at most 107 bytes; the server's own file names need some of them.
 const SOCKET_FOLDER_BYTES_MAX: usize = 80;
@@ -28,9 +29,34 @@ pub(super) struct Folder {
     sync: bool,
 }
 
+/// What Redis takes for a pattern, Postgres for a list, and URLs for an end.
+const MISREAD: &[char] = &['[', ']', '?', '*', '\\', '"', '\'', ',', '$', '#', '%', '&', '+'];
+
+/// Refuses a folder by whose name the servers, or we, would find another one.
+fn check_name(path: &Path) -> anyhow::Result<()> {
+    let name = path.to_str().ok_or_else(|| {
+        Refusal::new(
+            Exit::Usage,
+            format!(
+                "the state folder {} has a name that is not UTF-8: choose another with --state-dir",
+                path.display()
+            ),
+        )
+    })?;
+    if let Some(character) = name.chars().find(|character| MISREAD.contains(character) || character.is_control()) {
+        let message = format!(
+            "the name of the state folder {name} has {character:?}, which its servers read as something else: choose another with \
+             --state-dir"
+        );
+        return Err(Refusal::new(Exit::Usage, message).into());
+    }
+    Ok(())
+}
+
 impl Folder {
     pub(super) fn open(path: Option<&Path>, sync: bool) -> anyhow::Result<Self> {
         let path = state_dir(path)?;
+        check_name(&path)?;
         let server_user = if Uid::effective().is_root() { Some(unprivileged_user()?) } else { None };
         let folder = Self { path, server_user, sync };
         folder.create(&folder.path)?;

@@ -75,7 +75,8 @@ pub(super) fn ensure_running(folder: &Folder) -> anyhow::Result<()> {
             fsync = if folder.sync() { "everysec" } else { "no" },
         ),
     )?;
-    run(run_as(folder.server_user(), program).arg(&config).stdin(std::process::Stdio::null()))?;
+    // Whatever it makes of the file: never on a port.
+    run(run_as(folder.server_user(), program).arg(&config).args(["--port", "0"]).stdin(std::process::Stdio::null()))?;
     await_answer(folder)
 }
 

@@ -364,7 +364,7 @@ async fn a_refund_is_given_once_however_often_its_form_is_sent_and_its_outcome_i
     let mut other = form.clone();
     other.iter_mut().filter(|(name, _)| name == "amount").for_each(|(_, value)| *value = "6.00".to_owned());
     let page = send(&browser, &other).await;
-    assert!(page.contains("Nothing was refunded by this form") && page.contains("5.00 USD of this order"), "{page}");
+    assert!(page.contains("This form gave nothing") && page.contains("5.00 USD of this order"), "{page}");
     assert_eq!(given().await, 500);
 
     // Whoever means it has a new form, and sees what is wrong before it is sent.
@@ -386,7 +386,7 @@ async fn a_refund_is_given_once_however_often_its_form_is_sent_and_its_outcome_i
     assert_eq!(key(&page), second, "nothing is known yet");
     let mut other = form.clone();
     other.iter_mut().filter(|(name, _)| name == "amount").for_each(|(_, value)| *value = "3.00".to_owned());
-    assert!(send(&browser, &other).await.contains("Nothing was refunded by this form"));
+    assert!(send(&browser, &other).await.contains("This form gave nothing"));
     assert!(browser.page("/orders/ORD-1").await.contains("is on its way, and not taken in yet"), "whoever comes later");
     send(&browser, &form).await;
     program.drain().await;
@@ -396,6 +396,41 @@ async fn a_refund_is_given_once_however_often_its_form_is_sent_and_its_outcome_i
     assert_eq!(program.dead_letters().await, 0, "no form left a dead letter");
     idle.running.stop().await.exits(0);
     assert_eq!(program.stack.value::<i64>("SELECT count(*) FROM refunds").await, 2);
+    program.audit().await;
+}
+
+#[tokio::test]
+async fn a_refund_that_was_lost_on_its_way_is_told_and_another_one_may_be_asked_for() {
+    let program = Program::alone(1, &[1_000]).await;
+    program.stack.publish(&[order("ORD-1", 1, &[(1, 2, 1_000)])]).await;
+    program.run(&["run", "--until-drained"]).await.exits(0);
+    program.run(&["pause", "refund"]).await.exits(0);
+    let api = Api::start(&program, "run", &[], &[]).await;
+    let browser = Browser::new(&api, None);
+    let form = async |amount: &str| {
+        let key =
+            hidden(&browser.page("/orders/ORD-1").await).into_iter().find(|(name, _)| name == "key").expect("a key").1;
+        hidden(&browser.page(&format!("/order/refund?code=ORD-1&key={key}&amount={amount}")).await)
+    };
+    let send = async |fields: Vec<(String, String)>| {
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let answer = browser.send("/orders/ORD-1/refunds", &fields).await;
+        browser.page(&answer.headers["location"]).await
+    };
+    assert!(send(form("5").await).await.contains("is on its way, and not taken in yet"));
+    assert!(send(form("5.00").await).await.contains("is on its way"), "the same, in other words");
+    let page = send(form("6").await).await;
+    assert!(page.contains("This form gave nothing"), "{page}");
+    // With it goes the pause.
+    let mut redis = program.stack.connection().await;
+    redis::cmd("FLUSHALL").exec_async(&mut redis).await.expect("emptied");
+    eventually("the page says that it is lost", async || {
+        browser.page("/orders/ORD-1").await.contains("was lost on its way")
+    })
+    .await;
+    let page = send(form("6").await).await;
+    assert!(page.contains("Refunded: 6.00 EUR went back. 14.00 EUR is left."), "{page}");
+    api.running.stop().await.exits(0);
     program.audit().await;
 }
 

@@ -486,6 +486,34 @@ async fn text_within_quotes_never_becomes_an_order() {
 }
 
 #[tokio::test]
+async fn a_note_over_lines_without_a_quoted_field_is_seen_and_its_neighbours_are_imported() {
+    let local = Local::prepared();
+    let header = "order_code,customer_id,product_id,quantity,unit_price,note\n";
+    let (good, evil) = ("G,1,1,1,1.00,ok\n", "EVIL,2,2,50,0.01,x\n");
+    let cases = [
+        (format!("N,1,1,1,1.00,note: \"please ring\n{evil}thanks\"\n"), vec![3, 4, 5]),
+        (format!("N,1,1,1,1.00,=\"please ring\n{evil}{evil}thanks\",\n"), vec![3, 4, 5, 6]),
+        (format!("N,1,1,1,1.00,please ring\\\n{evil}"), vec![3, 4]),
+        ("N,1,1,1,1.00,please\\\nEVIL,2,2,50,0.01,x\\\nthanks\n".to_owned(), vec![3, 4, 5]),
+        // Inches, and a quote that nothing ends.
+        ("N,1,1,1,1.00,a 5\" pipe\nH,1,1,1,1.00,ok\nI,1,1,1,1.00,a 3\" pipe\n".to_owned(), vec![3, 5]),
+        ("N,1,1,1,1.00,a \"pipe\nH,1,1,1,1.00,ok\n".to_owned(), vec![3]),
+    ];
+    for (text, lines) in cases {
+        local.write("notes.csv", format!("{header}{good}{text}{}", good.replace('G', "Z")));
+        local.run(&["import", "--dry-run", "notes.csv"]).await.exits(3);
+        let rejected = rejected(&local.path("notes.csv.rejects.csv"));
+        assert_eq!(rejected.iter().map(|(line, _)| *line).collect::<Vec<_>>(), lines, "{text}");
+    }
+    // What another field begins in goes on below.
+    let open = format!("N,1,1,1,1.00,please\\\nM,1,1,1,1.00,\"thanks\n{evil}\"\n");
+    local.write("notes.csv", format!("{header}{good}{open}"));
+    local.run(&["import", "--dry-run", "notes.csv"]).await.exits(3);
+    let lines: Vec<u64> = rejected(&local.path("notes.csv.rejects.csv")).into_iter().map(|(line, _)| line).collect();
+    assert_eq!(lines, [3, 4, 5, 6]);
+}
+
+#[tokio::test]
 async fn a_file_as_a_spreadsheet_writes_it_is_imported_and_told_of() {
     let local = Local::prepared();
     let text =

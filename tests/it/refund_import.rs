@@ -358,13 +358,17 @@ async fn a_file_that_is_none_of_refunds_fails_with_the_column_that_is_missing() 
         ("refund_key;amount\n", "column order_code is missing"),
         ("refund_key,amount,note\n", "column order_code is missing"),
         ("refund_key,order_code,Amount,amount\n", "column amount stands twice"),
+        (
+            "refund_key;order_code;Betrag\n",
+            "column amount is missing in the header, which reads: refund_key;order_code;Betrag",
+        ),
     ] {
         local.write("refunds.csv", header);
         let import = local.run(&["import", "--refunds", "--dry-run", "refunds.csv"]).await.exits(1);
         assert!(import.stderr.contains(message), "{message}: {}", import.stderr);
     }
     local.run(&["import", "--refunds", "--strict", "--dry-run", "refunds.csv"]).await.exits(2);
-    local.write("refunds.csv", "note,order_code,refund_key\nhm,A,r-1\nhm,A,r-1\n\nhm,A,r-2\n");
+    local.write("refunds.csv", "note,order_code,refund_key,amount\nhm,A,r-1,\nhm,A,r-1,\n\nhm,A,r-2,\n");
     let import = local.run(&["import", "--refunds", "--dry-run", "refunds.csv", "--json"]).await.exits(0);
     let summary = import.import();
     adds_up(&summary);

@@ -156,6 +156,16 @@ async fn a_stack_whose_hangup_is_ignored_outlives_its_terminal() {
 }
 
 #[tokio::test]
+async fn a_folder_whose_name_the_servers_would_misread_is_refused() {
+    let local = Local::new();
+    for name in ["a[1]", "what?", "it's", "a#b", "100%", "a,b", "a\\b", "$HOME", "a\nb"] {
+        let refused = local.run(&["--state-dir", name, "status"]).await.exits(2);
+        assert!(refused.stderr.contains("--state-dir") && refused.stderr.contains("state folder"), "{refused:?}");
+        assert!(!local.path(name).exists(), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_redis_that_cannot_save_is_no_redis_that_does_not_start() {
     let local = Local::prepared();
     let dev = local.start(&["dev", "--no-workers"]);

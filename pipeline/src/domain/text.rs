@@ -34,8 +34,8 @@ pub const fn is_unseen(character: char) -> bool {
         | '\u{34f}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
         | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}'
         | '\u{e0000}'..='\u{e0fff}'
-        // For private use, and no characters.
-        | '\u{e000}'..='\u{f8ff}' | '\u{fdd0}'..='\u{fdef}' | '\u{fffe}'..='\u{ffff}' | '\u{f0000}'..='\u{10ffff}'
+        // For private use, no characters, and what stands where one could not be read.
+        | '\u{e000}'..='\u{f8ff}' | '\u{fdd0}'..='\u{fdef}' | '\u{fffc}'..='\u{ffff}' | '\u{f0000}'..='\u{10ffff}'
         // Blanks, direction, separators, invisible operators.
         | '\u{1680}' | '\u{2000}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{205f}'..='\u{206f}'
         | '\u{2800}' | '\u{3000}'
@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn what_cannot_be_seen_is_found() {
         for unseen in
-            "\u{200b}\u{ad}\u{feff}\u{a0}\u{202e}\u{2066}\u{200d}\u{fe0f}\u{3164}\u{2007}\u{e0061}\u{85}\t\u{e000}\u{fffe}\u{10ffff}".chars()
+            "\u{200b}\u{ad}\u{feff}\u{a0}\u{202e}\u{2066}\u{200d}\u{fe0f}\u{3164}\u{2007}\u{e0061}\u{85}\t\u{e000}\u{fffd}\u{fffe}\u{10ffff}".chars()
         {
             assert_eq!(lookalike(&format!("ü{unseen}x")), Some(Lookalike::Unseen(unseen)), "{unseen:?}");
         }

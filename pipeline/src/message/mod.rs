@@ -10,7 +10,7 @@ use std::{borrow::Cow, fmt, marker::PhantomData, str::FromStr};
 
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
 use crate::domain::{Cents, CustomerId, InvalidOrder, Line, Order, OrderCode, OrderId, ProductId};
@@ -280,6 +280,12 @@ struct OrderBody<'a> {
     customer_id: i64,
     #[serde(borrow)]
     lines: Vec<Object<LineBody<'a>>>,
+    /// Need not be there, and is not written; where it is, it has to be true.
+    #[serde(borrow, default, skip_serializing)]
+    total: Option<Cow<'a, str>>,
+    /// Is not there: whoever says what an order is charged in has to be told that nobody heeds it.
+    #[serde(default, skip_serializing)]
+    currency: Option<IgnoredAny>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -340,7 +346,18 @@ pub fn decode_order(body: &[u8]) -> Result<Order, Undecodable> {
             })
         })
         .collect::<Result<_, InvalidOrder>>()?;
-    Ok(Order::new(OrderCode::new(body.order_code)?, CustomerId(body.customer_id), lines)?)
+    let order = Order::new(OrderCode::new(body.order_code)?, CustomerId(body.customer_id), lines)?;
+    if body.currency.is_some() {
+        let detail = "an order has no currency: all are charged in that of the installation; leave it out";
+        return Err(Undecodable::new(DeadReason::InvalidOrder, detail));
+    }
+    if let Some(total) = body.total
+        && Cents::parse_total(total.as_bytes()) != Ok(order.total())
+    {
+        let detail = format!("total must be the sum of quantity × unit_price, which is {}", order.total());
+        return Err(Undecodable::new(DeadReason::InvalidOrder, detail));
+    }
+    Ok(order)
 }
 
 /// Writes the JSON of an order.
@@ -359,6 +376,8 @@ pub fn encode_order(order: &Order) -> Vec<u8> {
                 })
             })
             .collect(),
+        total: None,
+        currency: None,
     };
     serde_json::to_vec(&body).expect("texts and integers are always JSON")
 }
@@ -427,6 +446,12 @@ mod tests {
     }
 
     #[test]
+    fn a_total_may_stand_there_and_has_to_be_true() {
+        let order = br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":3,"unit_price":"1.5"}],"total":"4.5"}"#;
+        assert_eq!(decode_order(order).expect("valid").total(), Cents::new(450));
+    }
+
+    #[test]
     fn unknown_fields_are_ignored_and_escapes_understood() {
         let body = br#"{"note":[[{}]],"order_code":"A\u0042","customer_id":1,"lines":[{"x":1,"product_id":1,"quantity":1,"unit_price":"1"}]}"#;
         assert_eq!(Incoming::decode(&entry(&[(BODY, body)])).expect("valid").order.code().as_str(), "AB");
@@ -460,6 +485,9 @@ mod tests {
             br#"{"order_code":"A","customer_id":0,"lines":[{"product_id":1,"quantity":1,"unit_price":"1"}]}"#,
             br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":0,"unit_price":"1"}]}"#,
             br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":1,"unit_price":"1.005"}]}"#,
+            br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":1,"unit_price":"1"}],"total":"1.01"}"#,
+            br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":1,"unit_price":"1"}],"total":"x"}"#,
+            br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":1,"unit_price":"1"}],"currency":"USD"}"#,
         ] {
             assert_eq!(reason(body), DeadReason::InvalidOrder, "{}", String::from_utf8_lossy(body));
         }

@@ -16,7 +16,9 @@ pub struct IncomingRefund {
     pub import_id: Option<i64>,
 }
 
+/// What nobody knows is refused: a misspelt `amount` would give all back.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RefundBody<'a> {
     #[serde(borrow)]
     refund_key: Cow<'a, str>,
@@ -76,7 +78,7 @@ mod tests {
     fn the_documented_request_is_read_and_written() {
         let request = decode_refund(DOCUMENTED.as_bytes()).expect("valid");
         assert_eq!(String::from_utf8(encode_refund(&request)).expect("text"), DOCUMENTED);
-        let whole = decode_refund(br#"{"refund_key":"r","order_code":"A","restock":true,"note":[]}"#).expect("valid");
+        let whole = decode_refund(br#"{"refund_key":"r","order_code":"A","restock":true}"#).expect("valid");
         assert_eq!((whole.amount, whole.restock), (None, true));
     }
 
@@ -91,6 +93,9 @@ mod tests {
             br#"{"refund_key":"r","order_code":"A","amount":10}"#,
             br#"{"refund_key":"r","order_code":"A","amount":"1","amount":"2"}"#,
             br#"{"refund_key":"r","order_code":"A","restock":"yes"}"#,
+            br#"{"refund_key":"r","order_code":"A","Amount":"1"}"#,
+            br#"{"refund_key":"r","order_code":"A","amounts":"1"}"#,
+            br#"{"refund_key":"r","order_code":"A","currency":"USD","amount":"1"}"#,
         ] {
             assert_eq!(reason(body), DeadReason::Undecodable, "{}", String::from_utf8_lossy(body));
         }

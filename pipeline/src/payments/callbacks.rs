@@ -9,7 +9,7 @@ use super::{
     charges::{News, judge},
 };
 use crate::{
-    domain::{CallbackKind, CallbackOutcome, OrderId},
+    domain::{CallbackKind, CallbackOutcome, OrderId, PaymentStatus},
     failpoint,
     gateway::{ChargeAnswer, HTTP, ReturnAnswer},
     message::Callback,
@@ -93,6 +93,17 @@ impl Payments {
             let reference = gateway.map(|gateway| gateway.reference(&payment.code)).unwrap_or_default();
             if payment.amount != callback.amount || !is_told_by(callback, gateway, &reference) {
                 error!(order = payment.code, amount = %callback.amount, currency = callback.currency, reference = callback.reference, gateway = payment.gateway, "a callback names another amount, currency or reference than the payment: not believed");
+                outcomes.push((callback.id, CallbackOutcome::Mismatched));
+                continue;
+            }
+            if is_about_another(payment, callback) {
+                error!(
+                    order = payment.code,
+                    charge = payment.provider_id,
+                    named = callback.provider_id,
+                    gateway = payment.gateway,
+                    "a callback names another charge than the provider did when it was asked: not believed, the provider is asked again"
+                );
                 outcomes.push((callback.id, CallbackOutcome::Mismatched));
                 continue;
             }
@@ -217,6 +228,12 @@ fn is_told_by(callback: &WaitingCallback, gateway: Option<&KnownGateway>, refere
             && gateway.currency.as_ref() == Some(&callback.currency)
             && callback.reference == reference
     })
+}
+
+/// Whether a callback about a payment that is not decided names another charge than the one that its provider promised.
+fn is_about_another(payment: &store::LockedPayment, callback: &WaitingCallback) -> bool {
+    payment.status == PaymentStatus::Pending
+        && payment.provider_id.as_ref().is_some_and(|promised| *promised != callback.provider_id)
 }
 
 /// What becomes of a callback about something that is not there: it may be early.

@@ -139,6 +139,11 @@ impl Gateways {
                     SetGateway::Set { gateway, action, .. } => {
                         let currency = gateway.currency.as_deref().unwrap_or_default();
                         info!(gateway = gateway.name, currency, action, "the first gateway of this installation");
+                        if matches!(gateway.kind, GatewayKind::Simulator { .. }) {
+                            warn!(
+                                "payments of this installation are simulated from now on, and nobody is charged; a payment provider is said by --gateway at the first start, or now by: orderstream provider set URL"
+                            );
+                        }
                     }
                     SetGateway::Kept(_) => {}
                     SetGateway::NameTaken(gateway) | SetGateway::OtherKey(gateway) => {

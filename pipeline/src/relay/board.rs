@@ -136,13 +136,15 @@ impl Board {
         let mut replies = tables.into_iter();
         for name in names {
             let (Some(table), Some(end)) = (replies.next(), replies.next()) else { break };
-            let table: BTreeMap<String, f64> = redis::from_redis_value(table).map_err(redis::RedisError::from)?;
+            let table = match name.starts_with(KPI) {
+                true => redis::from_redis_value(table).map_err(redis::RedisError::from)?,
+                false => scores(table)?,
+            };
             // Negative: no end, or no such key any more.
             let end: i64 = redis::from_redis_value(end).map_err(redis::RedisError::from)?;
             if end >= 0 {
                 snapshot.ends.insert(name.clone(), end);
             }
-            let table = table.into_iter().map(|(member, score)| (member, exact(score))).collect();
             snapshot.values.insert(name.clone(), table);
         }
         Ok(snapshot)
@@ -195,6 +197,12 @@ impl Board {
             cursor = next;
         }
     }
+}
+
+/// What a sorted set has.
+fn scores(table: redis::Value) -> Result<BTreeMap<String, i64>, redis::RedisError> {
+    let scores: BTreeMap<String, f64> = redis::from_redis_value(table)?;
+    Ok(scores.into_iter().map(|(member, score)| (member, exact(score))).collect())
 }
 
 /// The figures in the hash of a day; absent fields are 0.

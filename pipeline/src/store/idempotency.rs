@@ -93,6 +93,27 @@ pub async fn claim_request_key(pool: &PgPool, key: &RequestKey) -> Result<Claim,
     })
 }
 
+/// Claims a key that another request was answered under, and comes to nothing; until when. `None` where somebody works under it.
+///
+/// # Errors
+/// As any statement.
+pub async fn reclaim_request_key(pool: &PgPool, key: &RequestKey) -> Result<Option<DateTime<Utc>>, Error> {
+    let claimed = sqlx::query_scalar!(
+        "UPDATE idempotency_keys
+         SET request_hash = $4, created_at = now(), claimed_until = now() + interval '2 minutes',
+             status = NULL, headers = NULL, body = NULL, import_id = NULL
+         WHERE token_id = $1 AND route = $2 AND key = $3 AND status IS NOT NULL
+         RETURNING claimed_until",
+        key.token_id,
+        key.route,
+        key.key,
+        &key.hash[..]
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(claimed)
+}
+
 /// When a request with this key was first made, within the last day.
 ///
 /// # Errors

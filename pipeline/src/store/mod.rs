@@ -66,8 +66,8 @@ pub use gateways::{
     gateway_terms, installed, known_gateways, record_key, reference_mark, set_gateway, variable_part,
 };
 pub use idempotency::{
-    Claim, KeptAnswer, RequestKey, claim_request_key, delete_old_request_keys, keep_answer, release_request_key,
-    request_key_made_at,
+    Claim, KeptAnswer, RequestKey, claim_request_key, delete_old_request_keys, keep_answer, reclaim_request_key,
+    release_request_key, request_key_made_at,
 };
 pub use import_records::{
     AbandonedImports, ImportOutcome, KeptUpload, NewImport, OpenImport, abandon_import, abandoned_imports,

@@ -38,5 +38,5 @@ pub use pause::Pause;
 pub use pending::{PendingEntry, Release, Released};
 pub use processes::{ProcessReport, StageReport};
 pub use publish::Publisher;
-pub use refusal::Refusal;
+pub use refusal::{Refusal, denied};
 pub use unacknowledged::Unacknowledged;

@@ -43,6 +43,8 @@ pub struct ProcessReport {
     pub roles: Vec<String>,
     /// Why Postgres refuses what this process asks of it; `None` while it does not.
     pub postgres_refuses: Option<String>,
+    /// That Redis denies this process something; `None` while it does not.
+    pub redis_refuses: Option<String>,
     /// Whether it counts what it acknowledges: versions before this one do not.
     pub counts: bool,
     /// What its stages have done since it started.

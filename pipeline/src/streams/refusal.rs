@@ -3,7 +3,10 @@
 use redis::aio::MultiplexedConnection;
 
 use super::{Error, Redis, StreamState};
-use crate::{message::EntryId, retry::Failure};
+use crate::{
+    message::EntryId,
+    retry::{Failure, REDIS},
+};
 
 /// Longest life of what is written to see whether something can be written, in milliseconds.
 const PROBE_KEPT_MS: u64 = 10_000;
@@ -60,6 +63,9 @@ impl Refusal {
             "READONLY" => Self::ReadOnly,
             "NOREPLICAS" => Self::TooFewReplicas,
             "NOAUTH" | "NOPERM" | "WRONGPASS" => Self::Denied,
+            // Of a command within a script, in the words of 7.0 and of later versions.
+            "ERR" if detail.contains("user executing the script can't") => Self::Denied,
+            "ERR" if detail.contains("ACL failure in script") => Self::Denied,
             "ERR" if detail.contains("max number of clients") => Self::TooManyClients,
             // Of an id that we did not choose.
             "ERR" if detail.contains("XADD") && detail.contains("equal or smaller") => Self::IdsExhausted,
@@ -83,6 +89,11 @@ impl Error {
         let refusals = error.clone().into_server_errors()?;
         refusals.iter().find_map(|(_, refusal)| Refusal::of(refusal.code(), refusal.details().unwrap_or_default()))
     }
+}
+
+/// That Redis denies this process a command or a key; `None` while it does not. Who writes something else sees nothing of it.
+pub fn denied() -> Option<&'static str> {
+    REDIS.refuses().filter(|why| *why == Refusal::Denied.as_str())
 }
 
 /// Whether a refusal with this code passes without anybody who deletes something.

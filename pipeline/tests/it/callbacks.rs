@@ -172,6 +172,18 @@ async fn a_callback_with_another_amount_currency_or_reference_is_not_believed() 
 }
 
 #[tokio::test]
+async fn a_callback_about_another_charge_than_the_one_that_was_promised_is_not_believed() {
+    let stack = reserved(2).await;
+    begin(&stack).await;
+    let prefix = provider(&stack).await;
+    stack.sql("UPDATE payments SET provider_id = 'ch_' || order_id - (SELECT min(id) FROM orders) + 1").await;
+    let callbacks = ["A-0", "A-1"].map(|code| (CallbackKind::ChargeApproved, format!("{prefix}{code}"), 700, "EUR"));
+    told_of(&stack, &callbacks).await;
+    assert_eq!(outcomes(&stack).await, "applied mismatched");
+    assert_eq!(states(&stack).await, "paying approved, paying pending", "the provider is asked about the other one");
+}
+
+#[tokio::test]
 async fn a_callback_that_was_signed_for_another_gateway_is_not_believed() {
     let stack = reserved(1).await;
     begin(&stack).await;

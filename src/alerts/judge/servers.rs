@@ -12,9 +12,9 @@ const DELIVERIES_LOST: &str = "deliveries_lost";
 
 impl Bench<'_> {
     pub(super) fn server_away(&self) -> Reading {
-        // One that is full of connections answers: it refuses.
-        let away = self.snapshot.postgres_away.as_ref().filter(|_| self.snapshot.postgres_refuses.is_none());
-        let (redis, postgres) = (self.snapshot.stale.as_ref(), away);
+        // One that is full of connections, or lets nobody look, answers: it refuses.
+        let postgres = self.snapshot.postgres_away.as_ref().filter(|_| self.snapshot.postgres_refuses.is_none());
+        let redis = self.snapshot.stale.as_ref().filter(|_| self.snapshot.redis_refuses.is_none());
         let names = match (redis, postgres) {
             (Some(_), Some(_)) => "Redis and Postgres do not answer",
             (Some(_), None) => "Redis does not answer",
@@ -29,17 +29,11 @@ impl Bench<'_> {
     }
 
     pub(super) fn server_refuses(&self) -> Reading {
-        let refusals = [
-            ("Redis refuses writes", &self.snapshot.redis_refuses, &self.snapshot.stale),
-            ("Postgres refuses", &self.snapshot.postgres_refuses, &None),
-        ];
+        let refusals =
+            [("Redis refuses", &self.snapshot.redis_refuses), ("Postgres refuses", &self.snapshot.postgres_refuses)];
         let told: Vec<String> = refusals
             .iter()
-            // Of one that is away nobody knows.
-            .filter(|(_, _, away)| away.is_none())
-            .filter_map(|(name, refusal, _)| {
-                Some(format!("{name}: {}", inert(refusal.as_ref()?.error.as_bytes(), false)))
-            })
+            .filter_map(|(name, refusal)| Some(format!("{name}: {}", inert(refusal.as_ref()?.error.as_bytes(), false))))
             .collect();
         let since = self.snapshot.refused_since().unwrap_or(self.now);
         match told.is_empty() {

@@ -297,7 +297,7 @@ fn a_server_that_refuses_is_told_with_its_reason_and_blamed_on_no_stage() {
     snapshot.redis_refuses = Some(Away { since: at(-7), error: "it is full (maxmemory)".to_owned() });
     let told = judged(Rule::ServerRefuses, &snapshot, &RuleState::default());
     assert_eq!((told.level, told.value), (Level::Bad, Some(7.0)));
-    assert_eq!(told.message, "Redis refuses writes: it is full (maxmemory). Workers wait, and lose nothing.");
+    assert_eq!(told.message, "Redis refuses: it is full (maxmemory). Workers wait, and lose nothing.");
     assert_eq!(judged(Rule::NoProgress, &snapshot, &RuleState::default()).level, Level::Unknown);
     // A Postgres that takes no connections answers nobody, and says why.
     let too_many = Away { since: at(-9), error: "it has too many connections (max_connections)".to_owned() };

@@ -184,8 +184,8 @@ fn advice(reason: Option<&str>) -> &'static str {
              or replay it with a repaired body: --body FILE"
         }
         Some(DeadReason::Conflict) => {
-            "another order has this code (or another refund this key), and was taken. Find out which is right; give this one another code and replay \
-             it with --body FILE, or discard it"
+            "another order has this code (or another refund this key, or another callback this id), and was taken. Find out \
+             which is right; give this one a name of its own and replay it with --body FILE, or discard it"
         }
         Some(DeadReason::UnknownOrder) => {
             "Postgres was restored to an older state. When the ledgers of all providers have been compared (\"Postgres was \

@@ -147,8 +147,16 @@ function open() {
   source.addEventListener("look", take);
   // A refusal ends it for good: the server is full, or the token is. A lost connection comes back by itself.
   source.addEventListener("error", (event) => {
-    if (event.target === source && source.readyState === EventSource.CLOSED) setTimeout(open, 5000);
+    if (event.target !== source || source.readyState !== EventSource.CLOSED) return;
+    setTimeout(open, 5000);
+    leave();
   });
+}
+
+// To where one logs in, if the page itself would not be shown any more.
+async function leave() {
+  const page = await fetch(location.href, { redirect: "manual", cache: "no-store" }).catch(() => undefined);
+  if (page?.type === "opaqueredirect" || page?.status === 401) location.reload();
 }
 
 picker?.parentElement.removeAttribute("hidden");

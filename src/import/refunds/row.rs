@@ -10,6 +10,7 @@ use crate::import::{
     header::Columns,
     records::Record,
     row::{Fault, check_shape, name_in_bad_row, with_point},
+    spreadsheet::is_spoilt,
 };
 
 /// Places of the columns of a file of refunds.
@@ -18,7 +19,7 @@ pub(super) struct Header {
     pub(super) columns: Columns,
     refund_key: usize,
     order_code: usize,
-    amount: Option<usize>,
+    amount: usize,
     reason: Option<usize>,
     restock: Option<usize>,
 }
@@ -32,10 +33,16 @@ impl Header {
     /// # Errors
     /// When a required one is missing.
     pub(super) fn new(columns: Columns) -> Result<Self, ReadError> {
+        columns.without_currency()?;
+        let (refund_key, order_code) = (columns.required("refund_key")?, columns.required("order_code")?);
+        let amount = columns.required("amount").map_err(|error| match error {
+            ReadError::MissingColumn { found, lookalike, .. } => ReadError::MissingAmount { found, lookalike },
+            error => error,
+        })?;
         Ok(Self {
-            refund_key: columns.required("refund_key")?,
-            order_code: columns.required("order_code")?,
-            amount: columns.optional("amount"),
+            refund_key,
+            order_code,
+            amount,
             reason: columns.optional("reason"),
             restock: columns.optional("restock"),
             columns,
@@ -80,7 +87,7 @@ fn parse_values<'a>(split: &Split<'a>, header: &Header) -> Result<RefundRequest,
     let (key, order_code) = (text(header.refund_key)?, text(header.order_code)?);
     let restock = optional(header.restock)?;
     let asked = restock.map_or(Some(false), yes_or_no);
-    let amount = optional(header.amount)?.map(|amount| with_point(amount.as_bytes(), header.columns.delimiter));
+    let amount = optional(Some(header.amount))?.map(|amount| with_point(amount.as_bytes(), header.columns.delimiter));
     let amount = amount.as_deref().map(|amount| str::from_utf8(amount).unwrap_or_default());
     let request = RefundRequest::new(key, order_code, amount, optional(header.reason)?, asked.unwrap_or(false));
     let request = request.map_err(|why| {
@@ -96,12 +103,17 @@ fn parse_values<'a>(split: &Split<'a>, header: &Header) -> Result<RefundRequest,
                 let why = OrderCode::check(order_code).err().unwrap_or(InvalidOrder::CodeMalformed);
                 at(header.order_code, Reason::InvalidOrderCode(why))
             }
-            InvalidRefund::Amount => at(or_key(header.amount), Reason::InvalidAmount),
+            InvalidRefund::Amount => at(header.amount, Reason::InvalidAmount),
             InvalidRefund::Reason => at(or_key(header.reason), Reason::InvalidReason),
         }
     })?;
     // A request for an order from before the rule comes by another way; in a file it is one that was mistyped.
     OrderCode::check(order_code).map_err(|why| at(header.order_code, Reason::InvalidOrderCode(why)))?;
+    for (column, name) in [(header.refund_key, key), (header.order_code, order_code)] {
+        if is_spoilt(name) {
+            return Err(at(column, Reason::SpoiltCode));
+        }
+    }
     match asked {
         Some(_) => Ok(request),
         None => Err(at(header.restock.unwrap_or(header.refund_key), Reason::InvalidRestock)),
@@ -147,7 +159,26 @@ mod tests {
         assert_eq!((pieces.amount, pieces.restock), (Some(Cents::ZERO), true));
         let least = parsed(HEADER, "r-1,ORD-1,,,").expect("good");
         assert_eq!((least.amount, least.reason.clone(), least.restock), (None, None, false));
-        assert_eq!(parsed(b"ORDER_CODE, Refund_Key ", "ORD-1,r-1").expect("good"), least);
+        assert_eq!(parsed(b"ORDER_CODE, Refund_Key ,AMOUNT", "ORD-1,r-1,").expect("good"), least);
+    }
+
+    #[test]
+    fn a_file_that_does_not_say_how_much_is_refused() {
+        for (header, why) in [
+            (
+                "refund_key,order_code",
+                "column amount is missing in the header, which reads: refund_key,order_code. Without it",
+            ),
+            (
+                "refund_key;order_code;Betrag",
+                "column amount is missing in the header, which reads: refund_key;order_code;Betrag",
+            ),
+            ("refund_key,order_code,am\u{200b}ount", "contains U+200B"),
+            ("refund_key,order_code,amount,currency", "take the column currency out"),
+        ] {
+            let refused = header::read(&mut Lines::new(header.as_bytes()), KNOWN, Header::new).expect_err("refused");
+            assert!(refused.to_string().contains(why), "{refused}");
+        }
     }
 
     #[test]
@@ -172,6 +203,7 @@ mod tests {
             ("r\u{200b}-1,A,,,", ("invalid_refund_key", Some(0), key())),
             ("r-1,A\u{200b},,,", ("invalid_order_code", Some(1), key())),
             ("r-1,,,,", ("invalid_order_code", Some(1), key())),
+            ("r-1,1.23457E+11,,,", ("spoilt_code", Some(1), key())),
             ("r-1,A,0,,", ("invalid_amount", Some(2), key())),
             ("r-1,A,-1,,", ("invalid_amount", Some(2), key())),
             ("r-1,A, ,,", ("invalid_amount", Some(2), key())),

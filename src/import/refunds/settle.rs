@@ -198,10 +198,10 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_into_memory_ends_the_same_way() {
-        let mut file = "refund_key,order_code,reason\n".to_owned();
+        let mut file = "refund_key,order_code,reason,amount\n".to_owned();
         for number in 0..60_000 {
             let (key, reason) = (number % 25_000, if number < 50_000 { "same" } else { "other" });
-            file.push_str(&format!("key-{key},ORD-{key},{reason}\n"));
+            file.push_str(&format!("key-{key},ORD-{key},{reason},\n"));
         }
         let (roomy, rejected) = read(&file, usize::MAX);
         let (tight, rejected_again) = read(&file, 100_000);

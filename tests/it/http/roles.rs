@@ -133,6 +133,8 @@ async fn a_revoked_token_opens_nothing_while_postgres_answers_be_it_for_reading_
     for token in [&revoked, &good] {
         ask(Method::GET, "/v1/kpis", token).await.ok(200);
     }
+    let mut watched = api.request(Method::GET, "/events").bearer_auth(&revoked).send().await.expect("an answer");
+    assert_eq!(watched.status(), 200);
     program.run(&["token", "revoke", &revoked_id.to_string()]).await.exits(0);
     program.stack.sql("ALTER SYSTEM SET default_transaction_read_only = on").await;
     program.stack.sql("SELECT pg_reload_conf()").await;
@@ -147,6 +149,8 @@ async fn a_revoked_token_opens_nothing_while_postgres_answers_be_it_for_reading_
         ask(method, path, &revoked).await.problem(401, "unauthenticated");
     }
     ask(Method::GET, "/v1/kpis", &good).await.ok(200);
+    // A page that is open ends, too.
+    while watched.chunk().await.expect("a piece").is_some() {}
 
     // Who was known a moment ago keeps watching when it cannot be reached at all.
     program.stack.end(Server::Postgres, "INT");

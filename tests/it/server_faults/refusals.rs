@@ -172,6 +172,36 @@ async fn a_server_that_denies_us_something_is_told_as_what_it_is_and_is_no_defec
 }
 
 #[tokio::test]
+async fn a_command_that_redis_denies_is_told_by_whoever_needs_it() {
+    const WHY: &str = "it denies us a command or a key";
+    let work = Work::of(0).await;
+    let api = Api::start(&work.program, "run", &[], &[]).await;
+    eventually("it is ready", async || is_ready(&api).await).await;
+    eventually("somebody evaluates alerts", async || alert(&api, "server_refuses").await["state"] == "calm").await;
+    for (n, denied) in [&["-xadd"][..], &["-xack"], &["-xreadgroup"], &["-eval", "-evalsha"]].into_iter().enumerate() {
+        work.redis(&[&["ACL", "SETUSER", "default"], denied].concat()).await;
+        let posted = api.post("/v1/orders", &an_order(&format!("DENIED-{n}"))).await;
+        assert_eq!(posted.status == 503, denied == ["-xadd"], "{}", posted.text);
+        eventually(&format!("readiness says {denied:?}"), async || api.get("/readyz").await.text.contains(WHY)).await;
+        let says = async || alert(&api, "server_refuses").await;
+        eventually(&format!("the alert says {denied:?}"), async || says().await["state"] == "firing").await;
+        assert!(says().await["message"].as_str().is_some_and(|message| message.contains(WHY)), "{}", says().await);
+        assert_ne!(alert(&api, "server_away").await["state"], "firing");
+        let overview = api.get("/v1/overview").await.ok(200);
+        let sentence = overview["sentence"].as_str().expect("a sentence");
+        assert!(sentence.starts_with("Redis refuses: ") && sentence.contains(WHY), "{sentence}");
+        work.redis(&["ACL", "SETUSER", "default", "+@all"]).await;
+        is_calm_again(&api, &format!("ALLOWED-{n}")).await;
+    }
+    eventually("no order is lost", async || {
+        work.program.stack.value::<i64>("SELECT count(*) FROM orders WHERE settled_at IS NOT NULL").await == 7
+    })
+    .await;
+    api.running.stop().await.exits(0);
+    work.program.audit().await;
+}
+
+#[tokio::test]
 async fn workers_that_start_while_redis_is_full_drain_it() {
     let work = Work::of(200).await;
     work.program.drain().await;
