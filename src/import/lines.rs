@@ -154,6 +154,7 @@ impl<R: Read> Lines<R> {
             }
         };
         let end = quotes.end_line();
+        let end = if quotes.is_open_amid() { LineEnd::Doubtful } else { end };
         Ok(Place { number: self.number, start: 0, length: 0, too_long: true, ended, end })
     }
 

@@ -17,6 +17,27 @@ pub(super) struct Quotes {
     odd: bool,
     /// A line break was within quotes.
     several: bool,
+    amid: Amid,
+}
+
+/// Quotes amid bare fields, where RFC 4180 has none: somebody's text may begin with one, and end with the next.
+#[derive(Debug, Default)]
+struct Amid {
+    /// Text was begun, and not ended.
+    open: bool,
+    /// The character before is a letter or a digit: behind one, a quote stands for inches or is a slip.
+    behind_word: bool,
+    /// The character before is a quote; another one beside it is the same.
+    behind_quote: bool,
+}
+
+impl Amid {
+    fn take_quote(&mut self) {
+        if !self.behind_quote {
+            self.open = !self.open && !self.behind_word;
+        }
+        self.behind_quote = true;
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +74,13 @@ impl Quotes {
             broken: false,
             odd: false,
             several: false,
+            amid: Amid::default(),
         }
+    }
+
+    /// Whether a quote amid a bare field has begun a text, and none has ended it.
+    pub(super) fn is_open_amid(&self) -> bool {
+        self.amid.open
     }
 
     /// Takes a part of a line.
@@ -75,6 +102,7 @@ impl Quotes {
     /// Takes text without quotes.
     fn take_plain(&mut self, text: &[u8]) {
         let (Some(first), Some(last)) = (text.first(), text.last()) else { return };
+        (self.amid.behind_word, self.amid.behind_quote) = (ends_with_word(text), false);
         if self.state == State::Quoted {
             return;
         }
@@ -100,8 +128,11 @@ impl Quotes {
             }
             State::Ended => State::Quoted,
             State::Quoted => State::Ended,
-            // Any program takes it for what it is.
-            State::Bare => State::Bare,
+            // Any program takes it for a character.
+            State::Bare => {
+                self.amid.take_quote();
+                State::Bare
+            }
         };
     }
 
@@ -128,6 +159,30 @@ impl Quotes {
 /// Whether a backslash stands before a quote: where it makes the quote a character, the line may end otherwise.
 pub(super) fn has_escape(line: &[u8]) -> bool {
     memchr::memchr_iter(b'\\', line).any(|at| line.get(at + 1) == Some(&b'"'))
+}
+
+/// Whether the last character is a letter or a digit.
+fn ends_with_word(text: &[u8]) -> bool {
+    let begin = text.iter().rposition(|byte| !matches!(byte, 0x80..=0xBF)).unwrap_or(0);
+    str::from_utf8(&text[begin..]).is_ok_and(|last| last.chars().all(char::is_alphanumeric))
+}
+
+/// Quotes of a line that do not pair off; some side by side count as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unpaired {
+    /// All stand behind digits.
+    Inches,
+    /// They begin or end a text.
+    Text,
+}
+
+/// Whether the quotes of a line do not pair off.
+pub(super) fn unpaired(line: &[u8]) -> Option<Unpaired> {
+    let quotes = memchr::memchr_iter(b'"', line).map(|at| at.checked_sub(1).map_or(b' ', |before| line[before]));
+    let (count, inches) = quotes.filter(|before| *before != b'"').fold((0, 0), |(count, inches), before| {
+        (count + 1, inches + usize::from(before.is_ascii_digit()))
+    });
+    (count % 2 == 1).then_some(if count == inches { Unpaired::Inches } else { Unpaired::Text })
 }
 
 /// Whether nobody sees that something stands there: a blank, a tab, or a byte of those characters of Unicode that are blanks
@@ -214,6 +269,48 @@ mod tests {
             ends.push(end);
         }
         ends
+    }
+
+    #[test]
+    fn a_quote_amid_a_field_begins_a_text_unless_it_stands_behind_a_word() {
+        let table = [
+            ("a,b", false),
+            ("a,\"b\"", false),
+            ("a,note: \"please ring", true),
+            ("a,note: \"please, ring,x", true),
+            ("a,note: \"please\" ring", false),
+            ("a,note: \"", true),
+            ("a,note: \"\"please ring", true),
+            ("a,note: \"\"please ring\"\"", false),
+            ("a,thanks\"", false),
+            ("a,Größe\" please", false),
+            ("a,注：\"please", true),
+            ("a,op\"en", false),
+            ("a,5\" pipe", false),
+            ("a,5\"x7\" pipe", false),
+            ("a,5\" pipe,note: \"please", true),
+            ("a,see \"size 5\" please", false),
+            ("\"5\"\" pipe\",note: \"please", true),
+            ("\"a\nb\",note: \"please", true),
+        ];
+        for (line, expected) in table {
+            let mut quotes = Quotes::new(b',');
+            for line in line.split('\n') {
+                quotes.take(line.as_bytes());
+                quotes.end_line();
+            }
+            assert_eq!(quotes.is_open_amid(), expected, "{line:?}");
+        }
+        for (line, expected) in [
+            ("", None),
+            ("say \"hi\"", None),
+            ("\"", Some(Unpaired::Text)),
+            ("thanks\"\" ok", Some(Unpaired::Text)),
+            ("5\"", Some(Unpaired::Inches)),
+            ("5\" of \"these\"", Some(Unpaired::Text)),
+        ] {
+            assert_eq!(unpaired(line.as_bytes()), expected, "{line:?}");
+        }
     }
 
     #[test]

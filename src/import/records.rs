@@ -12,7 +12,7 @@ use super::{
     error::ReadError,
     fields::{Fields, Split},
     lines::{LINE_BYTES_MAX, Lines, Place},
-    quotes::{LineEnd, Quotes, has_escape},
+    quotes::{self, LineEnd, Quotes, Unpaired, has_escape},
     reject::Unclosed,
     source::Encoding,
 };
@@ -71,6 +71,8 @@ pub(super) struct Records<R> {
     doubt: Option<Doubt>,
     /// Of the lines in `joined` that are left.
     passing: Option<Doubt>,
+    /// Of more lines behind those, as long as quotes that do not pair off are near by.
+    spreading: Option<Doubt>,
     /// Lines in `joined` that are to be handed out one by one, and the number of the first.
     left: Range<usize>,
     left_number: u64,
@@ -112,6 +114,7 @@ impl<R: Read> Records<R> {
             held: Vec::new(),
             doubt: None,
             passing: None,
+            spreading: None,
             left: 0..0,
             left_number: 0,
             left_end: (false, true),
@@ -173,6 +176,14 @@ impl<R: Read> Records<R> {
                 return Ok(Some(found));
             }
             self.passing = None;
+            if let Some(doubt) = self.spreading.take()
+                && let Some(count) = self.unpaired_ahead()?
+            {
+                self.joined.clear();
+                self.doubt_ahead(count, doubt);
+                self.spreading = Some(doubt);
+                continue;
+            }
             let Some(line) = self.next_line()? else { return Ok(None) };
             let place = line.place;
             let text = text_of(&self.lines, &self.held, &line);
@@ -193,7 +204,8 @@ impl<R: Read> Records<R> {
             }
             let (has_quotes, has_escape) = (self.fields.has_quotes(), has_escape(text));
             let is_plain = fault.is_none() && !(has_quotes && has_escape);
-            if is_plain && text.last() != Some(&b'\\') {
+            let is_broken = ends_with_backslash(text);
+            if is_plain && !is_broken {
                 if self.is_empty(text) {
                     self.oddities.empty_rows += 1;
                     continue;
@@ -208,15 +220,16 @@ impl<R: Read> Records<R> {
                 self.doubt = Some(Doubt { line: place.number, why });
                 return Ok(Some(Found::Line(line)));
             }
-            let begins_note = fault.is_some() && begins_note(text, self.delimiter);
-            let is_broken = text.last() == Some(&b'\\');
+            if end == LineEnd::Closed && !is_broken && !quotes.is_open_amid() {
+                return Ok(Some(Found::Line(line)));
+            }
             self.joined.clear();
             self.joined.extend_from_slice(text);
+            (self.left_number, self.left_end) = (place.number, (place.too_long, place.ended));
             let found = match end {
-                LineEnd::Open => self.join(place, quotes)?,
-                _ if is_broken => self.join_escaped(place)?,
-                _ if begins_note => self.join_note(place)?,
-                _ => Some(Found::Line(line)),
+                LineEnd::Open => self.join(place.number, quotes)?,
+                _ if quotes.is_open_amid() => self.join_note(place.number)?,
+                _ => self.join_escaped(place.number)?,
             };
             if found.is_some() {
                 return Ok(found);
@@ -253,90 +266,91 @@ impl<R: Read> Records<R> {
 
     /// Of a line that ends with a backslash, which is in `joined`: some programs write one before a line break within a field.
     /// What follows may be text up to the line after the last of such lines.
-    fn join_escaped(&mut self, first: Place) -> Result<Option<Found>, ReadError> {
+    fn join_escaped(&mut self, first: u64) -> Result<Option<Found>, ReadError> {
         let mut count = 0;
-        let mut passes = true;
-        while passes && self.hold(count)? {
+        let mut goes_on = true;
+        while goes_on && count < ROW_LINES_MAX && self.hold(count)? {
             let line = &self.ahead[count];
             let text = text_of(&self.lines, &self.held, line);
+            goes_on = !line.place.too_long && (is_blank(text) || ends_with_backslash(text));
             count += 1;
-            if text.last() == Some(&b'\\') && !line.place.too_long {
-                passes = count < ROW_LINES_MAX;
-                continue;
-            }
-            // Where quotes begin in it, what follows is text of theirs.
-            passes = !line.place.too_long && !is_odd(text);
-            break;
         }
-        if count == 0 {
+        if self.ahead.iter().take(count).all(|line| is_blank(text_of(&self.lines, &self.held, line))) {
             return Ok(Some(self.whole(first)));
         }
-        self.doubt_ahead(first, count, Unclosed::EscapedBreak, passes);
+        let last = &self.ahead[count - 1];
+        // Where quotes begin in it, what follows is text of theirs.
+        let is_over = !goes_on && !last.place.too_long && quotes::unpaired(text_of(&self.lines, &self.held, last)).is_none();
+        let doubt = Doubt { line: first, why: Unclosed::EscapedBreak };
+        self.doubt_ahead(count, doubt);
+        self.doubt = self.doubt.or((!is_over).then_some(doubt));
         Ok(None)
     }
 
-    /// Of a line in which a quote begins amid a field and does not end, which is in `joined`: where a quote ends a field further
-    /// down, before another one begins, somebody's text goes over the lines in between.
-    fn join_note(&mut self, first: Place) -> Result<Option<Found>, ReadError> {
-        let mut bytes = self.joined.len();
+    /// Of a row that is in `joined`, in which a quote amid a field begins somebody's text: the text may go over the lines below,
+    /// up to the last one near by with quotes that do not pair off. Where there is none, it may be as long as a row.
+    fn join_note(&mut self, first: u64) -> Result<Option<Found>, ReadError> {
+        let doubt = Doubt { line: first, why: Unclosed::AmidText };
+        let unpaired = self.unpaired_ahead()?;
+        let near = self.ahead.len().min(ROW_LINES_MAX);
+        let is_unpaired = |line: &Line| quotes::unpaired(text_of(&self.lines, &self.held, line)).is_some();
+        let inches = || self.ahead.iter().take(near).rposition(is_unpaired).map(|index| index + 1);
+        let count = unpaired.or_else(inches).unwrap_or(near);
+        self.doubt_ahead(count, doubt);
+        self.spreading = unpaired.and(Some(doubt));
+        Ok(None)
+    }
+
+    /// How many lines there are up to the last one, within the bounds of a row, with quotes that begin or end a text.
+    fn unpaired_ahead(&mut self) -> Result<Option<usize>, ReadError> {
+        let mut count = None;
         for index in 0..ROW_LINES_MAX {
             if !self.hold(index)? {
                 break;
             }
             let line = &self.ahead[index];
-            let text = text_of(&self.lines, &self.held, line);
-            bytes += text.len() + 1;
-            if line.place.too_long || bytes > LINE_BYTES_MAX {
-                break;
+            // Of a line that is too long the quotes are not known.
+            if line.place.too_long || quotes::unpaired(text_of(&self.lines, &self.held, line)) == Some(Unpaired::Text) {
+                count = Some(index + 1);
             }
-            if !is_odd(text) {
-                continue;
-            }
-            if !ends_note(text, self.delimiter) {
-                break;
-            }
-            let mut quotes = Quotes::new(self.delimiter);
-            quotes.take(text);
-            let is_closed = quotes.end_line() == LineEnd::Closed;
-            self.doubt_ahead(first, index + 1, Unclosed::AmidText, is_closed);
-            return Ok(None);
         }
-        Ok(Some(self.whole(first)))
+        Ok(count)
     }
 
-    /// A line that is in `joined`, as a row.
-    fn whole(&self, line: Place) -> Found {
-        Found::Joined { number: line.number, text: 0..self.joined.len(), too_long: false, ended: line.ended }
+    /// A row that is in `joined`.
+    fn whole(&self, number: u64) -> Found {
+        let (too_long, ended) = self.left_end;
+        Found::Joined { number, text: 0..self.joined.len(), too_long, ended }
     }
 
-    /// Doubts the line in `joined` and so many that are held, and all that follows them unless it `passes`.
-    fn doubt_ahead(&mut self, first: Place, count: usize, why: Unclosed, passes: bool) {
-        let mut last = (first.too_long, first.ended);
+    /// Doubts what is in `joined` and so many lines that are held; all that follows, too, where one of them that is too long may
+    /// end within quotes.
+    fn doubt_ahead(&mut self, count: usize, doubt: Doubt) {
         for line in self.ahead.drain(..count) {
-            self.joined.push(b'\n');
+            match self.joined.is_empty() {
+                true => self.left_number = line.place.number,
+                false => self.joined.push(b'\n'),
+            }
             self.joined.extend_from_slice(text_of(&self.lines, &self.held, &line));
-            last = (line.place.too_long, line.place.ended);
+            self.left_end = (line.place.too_long, line.place.ended);
+            if line.place.too_long && line.place.end != LineEnd::Closed {
+                self.doubt = Some(doubt);
+            }
         }
-        let doubt = Some(Doubt { line: first.number, why });
-        if passes {
-            self.passing = doubt;
-        } else {
-            self.doubt = doubt;
-        }
-        (self.left, self.left_number, self.left_end) = (0..self.joined.len(), first.number, last);
+        self.left = 0..self.joined.len();
+        self.passing = Some(doubt);
     }
 
     /// Reads on to the end of the row that begins in `first`; `None` when there is none, and its lines are handed out one by
     /// one.
-    fn join(&mut self, first: Place, mut quotes: Quotes) -> Result<Option<Found>, ReadError> {
+    fn join(&mut self, first: u64, mut quotes: Quotes) -> Result<Option<Found>, ReadError> {
         let mut lines = 1;
-        let mut last = (first.too_long, first.ended);
         let mut has_escapes = has_escape(&self.joined);
         let why = loop {
             let Some(line) = self.next_line()? else { break Unclosed::Never };
             let text = text_of(&self.lines, &self.held, &line);
             lines += 1;
-            last = (line.place.too_long, line.place.ended);
+            self.left_end = (line.place.too_long, line.place.ended);
             has_escapes |= has_escape(text);
             self.joined.push(b'\n');
             self.joined.extend_from_slice(text);
@@ -348,22 +362,17 @@ impl<R: Read> Records<R> {
                 LineEnd::Open => {}
                 LineEnd::Doubtful if has_escapes => break Unclosed::Escaped,
                 LineEnd::Doubtful => break Unclosed::AmidText,
+                LineEnd::Closed if quotes.is_open_amid() => return self.join_note(first),
                 LineEnd::Closed => {
                     self.oddities.rows_of_several_lines += 1;
-                    self.oddities.first_of_several_lines.get_or_insert(first.number);
+                    self.oddities.first_of_several_lines.get_or_insert(first);
                     self.fields.split(&self.joined, self.delimiter);
-                    let text = 0..self.joined.len();
-                    return Ok(Some(Found::Joined {
-                        number: first.number,
-                        text,
-                        too_long: false,
-                        ended: line.place.ended,
-                    }));
+                    return Ok(Some(self.whole(first)));
                 }
             }
         };
-        self.doubt = Some(Doubt { line: first.number, why });
-        (self.left, self.left_number, self.left_end) = (0..self.joined.len(), first.number, last);
+        self.doubt = Some(Doubt { line: first, why });
+        self.left = 0..self.joined.len();
         Ok(None)
     }
 
@@ -397,23 +406,9 @@ impl<R: Read> Records<R> {
     }
 }
 
-/// Whether the last quote of a line begins somebody's text, rather than ending it or standing for inches: it is one too many,
-/// and text follows it.
-fn begins_note(text: &[u8], delimiter: u8) -> bool {
-    let next = memchr::memrchr(b'"', text).and_then(|at| text.get(at + 1));
-    is_odd(text) && next.is_some_and(|next| *next != delimiter && !is_blank(&[*next]))
-}
-
-/// Whether the first quote of a line ends somebody's text: text stands before it, and the field ends with it.
-fn ends_note(text: &[u8], delimiter: u8) -> bool {
-    let Some(at) = memchr(b'"', text) else { return false };
-    let (before, after) = (text[..at].last(), text.get(at + 1));
-    before.is_some_and(|before| *before != delimiter) && after.is_none_or(|after| *after == delimiter)
-}
-
-/// Whether a line has a quote without another one.
-fn is_odd(text: &[u8]) -> bool {
-    memchr::memchr_iter(b'"', text).count() % 2 == 1
+/// Whether the last that is seen of a line is a backslash.
+fn ends_with_backslash(text: &[u8]) -> bool {
+    text.iter().rfind(|&&byte| byte != b' ' && byte != b'\t') == Some(&b'\\')
 }
 
 /// Nothing but blanks.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use pipeline::domain::is_unseen;
+use unicode_normalization::UnicodeNormalization;
 
 /// A field from outside, as a spreadsheet shows it: one that begins like a formula is taken for a formula and run, so that it
 /// gets an apostrophe in front, which makes it text. The wide forms of the signs do the same in spreadsheets set to Chinese,
@@ -20,13 +21,41 @@ pub(super) fn as_text(field: &str) -> Cow<'_, str> {
 /// Whether a spreadsheet has put this in the place of what was there: a long number, a date that was none, a formula that has no
 /// value. Several values become one by that.
 pub(super) fn is_spoilt(field: &str) -> bool {
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let rounded = field.split_once("E+").is_some_and(|(mantissa, exponent)| {
-        let (whole, places) = mantissa.split_once(['.', ',']).unwrap_or((mantissa, "0"));
-        whole.len() == 1 && is_number(whole) && is_number(places) && is_number(exponent)
-    });
-    const ERRORS: [&str; 8] = ["#REF!", "#N/A", "#NAME?", "#VALUE!", "#DIV/0!", "#NULL!", "#NUM!", "#SPILL!"];
-    rounded || ERRORS.contains(&field) || (field.len() > 1 && field.bytes().all(|byte| byte == b'#'))
+    // Wide characters are shown like the others.
+    let field = if field.is_ascii() { Cow::Borrowed(field) } else { field.nfkc().collect() };
+    is_rounded(&field) || is_error(&field)
+}
+
+/// A number as `1.23457E+11`: with an exponent, and a sign of it or places.
+fn is_rounded(field: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.chars().all(char::is_numeric);
+    let unsigned = field.strip_prefix(['+', '-', '−']).unwrap_or(field);
+    let Some((mantissa, exponent)) = unsigned.split_once(['E', 'e']) else { return false };
+    let digits = exponent.strip_prefix(['+', '-', '−']);
+    let (whole, places) = match mantissa.split_once(['.', ',', '٫']) {
+        Some((whole, places)) => (whole, Some(places)),
+        None => (mantissa, None),
+    };
+    is_number(whole)
+        && places.is_none_or(|places| places.is_empty() || is_number(places))
+        && is_number(digits.unwrap_or(exponent))
+        && (places.is_some() || digits.is_some())
+}
+
+/// An error in any language, as `#REF!`, `#NV` or `Err:502`, or a column that is too narrow.
+fn is_error(field: &str) -> bool {
+    if let Some(name) = field.strip_prefix('#') {
+        return !name.is_empty() && (name.ends_with(['!', '?']) || !name.contains(char::is_numeric));
+    }
+    // https://help.libreoffice.org/latest/en-US/text/scalc/05/02140000.html
+    const ERRORS: [&str; 6] = ["err", "erreur", "fehler", "fout", "błąd", "ошибка"];
+    field.split_once(':').is_some_and(|(name, code)| {
+        let code = code.trim_start();
+        ERRORS.contains(&name.trim_end().to_lowercase().as_str())
+            && code.len() == 3
+            && code.starts_with('5')
+            && code.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 #[cfg(test)]
@@ -35,10 +64,14 @@ mod tests {
 
     #[test]
     fn what_a_spreadsheet_leaves_of_a_code_is_no_code() {
-        for spoilt in ["1.23457E+11", "1,23457E+11", "1.00E+05", "5E+15", "########", "#REF!", "#N/A"] {
+        let rounded = ["1.23457E+11", "1,23457E+11", "1.00E+05", "5E+15", "1.23457e+11", "1.E+11", "-1.2E+11", "+1E+11"];
+        let wide = ["１．２３４５７Ｅ＋１１", "1.2E-7", "1e-07", "1.23457E11", "12E+5", "＃ＲＥＦ！"];
+        let errors = ["#REF!", "#N/A", "#NAME?", "#DIV/0!", "#NV", "#BEZUG!", "#ÜBERLAUF!", "#NOM?", "#¿NOMBRE?", "#Н/Д"];
+        let others = ["#GETTING_DATA", "#ERROR!", "########", "Err:502", "Fehler: 508", "Erreur :522", "#CALC!"];
+        for spoilt in rounded.iter().chain(&wide).chain(&errors).chain(&others) {
             assert!(is_spoilt(spoilt), "{spoilt}");
         }
-        for code in ["", "1", "E+5", "12E+5", "1.2E5", "A1.0E+05", "#", "#1", "ORD#REF!", "1E+", "1.E+5"] {
+        for code in ["", "1", "E+5", "12E5", "A1.0E+05", "#", "#1", "#1001-B", "ORD#REF!", "1E+", "SHOP:502", "Err:1", "1.5"] {
             assert!(!is_spoilt(code), "{code}");
         }
     }

@@ -494,10 +494,21 @@ async fn a_note_over_lines_without_a_quoted_field_is_seen_and_its_neighbours_are
         (format!("N,1,1,1,1.00,note: \"please ring\n{evil}thanks\"\n"), vec![3, 4, 5]),
         (format!("N,1,1,1,1.00,=\"please ring\n{evil}{evil}thanks\",\n"), vec![3, 4, 5, 6]),
         (format!("N,1,1,1,1.00,please ring\\\n{evil}"), vec![3, 4]),
+        (format!("N,1,1,1,1.00,please ring\\ \n\n{evil}"), vec![3, 5]),
         ("N,1,1,1,1.00,please\\\nEVIL,2,2,50,0.01,x\\\nthanks\n".to_owned(), vec![3, 4, 5]),
-        // Inches, and a quote that nothing ends.
+        // Whatever stands behind the quote that ends it, and whichever quotes it has inside.
+        (format!("N,1,1,1,1.00,note: \"please ring\n{evil}thanks\" ok\n"), vec![3, 4, 5]),
+        (format!("N,1,1,1,1.00,note: \"please ring\n{evil}thanks\".\n"), vec![3, 4, 5]),
+        (format!("N,1,1,1,1.00,note: \"please ring\n{evil}\"\n"), vec![3, 4, 5]),
+        (format!("N,1,1,1,1.00,note: \"please ring\nfor a 5\" pipe\n{evil}thanks\"\n"), vec![3, 4, 5, 6]),
+        (format!("N,1,1,1,1.00,note: \"please\nring\" or \"knock\n{evil}thanks\"\n"), vec![3, 4, 5, 6]),
+        (format!("N,1,1,1,1.00,note: \"\"please ring\n{evil}thanks\"\"\n"), vec![3, 4, 5]),
+        (format!("N,1,1,1,1.00,note: \"\n{evil}at 5\"\n"), vec![3, 4, 5]),
+        (format!("N,1,1,1,1.00,5\" pipe: \"please\n{evil}thanks\"\n"), vec![3, 4, 5]),
+        // Inches.
         ("N,1,1,1,1.00,a 5\" pipe\nH,1,1,1,1.00,ok\nI,1,1,1,1.00,a 3\" pipe\n".to_owned(), vec![3, 5]),
-        ("N,1,1,1,1.00,a \"pipe\nH,1,1,1,1.00,ok\n".to_owned(), vec![3]),
+        // One that nothing ends may go on for as many lines as a row.
+        (format!("N,1,1,1,1.00,a \"pipe\n{}", evil.repeat(100)), (3..104).collect()),
     ];
     for (text, lines) in cases {
         local.write("notes.csv", format!("{header}{good}{text}{}", good.replace('G', "Z")));

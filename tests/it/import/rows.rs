@@ -130,6 +130,26 @@ fn what_stands_behind_quotes_that_end_amid_text_is_never_an_order() {
 }
 
 #[test]
+fn a_text_without_a_field_of_its_own_is_no_order_and_what_follows_it_is() {
+    let (evil, good) = ("EVIL,2,2,50,0.01,x\n", "Z,1,1,1,1.00,x\n");
+    let x = "x".repeat(LINE_BYTES_MAX + 1);
+    for text in [
+        // Texts near each other, of which the second has a field of its own: no row between them is certain.
+        format!("A,1,1,1,1.00,note: \"a\n{evil}b\"\n{}B,1,1,1,1.00,\"c\n{evil}d\"\n", evil.repeat(ROW_LINES_MAX - 1)),
+        format!("A,1,1,1,\"1.0\n0\",note: \"c\n{evil}d\"\n"),
+        format!("A,1,1,1,1.00,note: \"a\n{evil}{x}\n{evil}d\"\n"),
+    ] {
+        let outcome = import_text(format!("{NOTED}{text}{good}"));
+        assert_eq!(outcome.codes(), ["Z"], "{}", &text[..40]);
+        assert!(outcome.reasons().iter().all(|reason| reason.contains("unbalanced_quote")), "{:?}", outcome.reasons());
+    }
+    // Quotes of a line of which the end is not known.
+    for text in [format!("A,1,1,1,1.00,note: \"{x}\n{evil}"), format!("A,1,1,1,1.00,note: \"a\n{x},\"\n{evil}")] {
+        assert_eq!(import_text(format!("{NOTED}{text}{good}")).codes(), [""; 0], "{}", &text[..40]);
+    }
+}
+
+#[test]
 fn a_row_within_its_bounds_is_read_however_many_lines_it_has() {
     for note in ["x\n".repeat(ROW_LINES_MAX - 1), "x".repeat(LINE_BYTES_MAX - 40) + "\nx"] {
         let outcome = import_text(format!("{NOTED}A,1,1,1,1.00,\"{note}\"\nB,1,1,1,1.00,x\n"));
