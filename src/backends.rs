@@ -140,8 +140,19 @@ impl Backends {
     pub async fn await_servers(&self, shutdown: &Shutdown) -> anyhow::Result<bool> {
         let (store, redis) = (self.store(WorkerSettings::Report, 1)?, self.redis()?);
         let tell = |text: &str| warn!("{text}");
-        let postgres =
-            async { anyhow::Ok(patiently(shutdown, tell, async || Ok(store.partitions().await?)).await?.is_some()) };
+        let postgres = async {
+            let attempt = async || {
+                store.partitions().await?;
+                Ok(store.is_schema_current().await?)
+            };
+            match patiently(shutdown, tell, attempt).await? {
+                Some(false) => {
+                    let message = "the database has the schema of an earlier version; bring it up to date with: orderstream migrate";
+                    Err(Refusal::new(Exit::Failed, message).into())
+                }
+                is_current => anyhow::Ok(is_current.is_some()),
+            }
+        };
         let redis = async {
             match patiently(shutdown, tell, async || Ok(redis.safety_problems().await?)).await? {
                 Some(problems) => self.judge(&problems).map(|()| true),

@@ -104,8 +104,11 @@ fn exit_of(error: &anyhow::Error) -> Exit {
 
 /// What to do about an error, where that is known.
 fn hint(error: &anyhow::Error) -> Option<String> {
-    if error.chain().any(|cause| cause.downcast_ref::<store::Error>().is_some_and(store::Error::is_schema_missing)) {
-        return Some("the database has no schema yet; create it with: orderstream migrate".to_owned());
+    if error.chain().any(|cause| cause.downcast_ref::<store::Error>().is_some_and(store::Error::is_schema_old)) {
+        return Some(
+            "the database has no schema yet, or an earlier one; bring it up to date with: orderstream migrate"
+                .to_owned(),
+        );
     }
     let Some(Door { name, variable, state, .. }) = closed_door(error) else {
         return refusal(error).map(|_| "docs/runbooks/ServerRefuses.md says what to do about it".to_owned());

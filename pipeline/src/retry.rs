@@ -77,7 +77,7 @@ pub static REDIS: Server = Server::new("Redis");
 /// No server, but waited for in the same way: events without a gap, which the relay needs.
 pub(crate) static EVENTS: Server = Server::new("The relay's reading of events");
 
-/// Of a server that comes and goes, nothing more is said within this time.
+/// Of a server that comes and goes, nothing more is said within this time; one that refused is not back before.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// Most failures of different wording that are said of one outage.
@@ -153,6 +153,10 @@ impl Server {
             return true;
         }
         if said.refusal.is_some() && said.of_writes_only && !has_written {
+            return false;
+        }
+        // What refuses some commands and takes others is not back each time that it takes one.
+        if said.refusal.is_some() && said.refused_at.is_some_and(|at| at.elapsed() < SILENCE) {
             return false;
         }
         said.refusal = None;
@@ -232,6 +236,27 @@ mod tests {
         }
     }
 
+    /// Nothing was refused for a while.
+    fn calm(server: &Server) {
+        let mut said = server.said.lock().expect("nobody panics");
+        said.refused_at = said.refused_at.and_then(|at| at.checked_sub(SILENCE));
+    }
+
+    #[test]
+    fn what_refuses_some_commands_and_takes_others_is_not_back_in_between() {
+        static SERVER: Server = Server::new("A server");
+        let (mut allowed, mut denied) = (Outage::default(), Outage::default());
+        for _ in 0..3 {
+            denied.goes_on(&SERVER, &Broken("no permission", Some("its user may not do that")));
+            allowed.goes_on(&SERVER, &Broken("no permission", Some("its user may not do that")));
+            allowed.has_written();
+            assert_eq!(SERVER.refuses(), Some("its user may not do that"));
+        }
+        calm(&SERVER);
+        allowed.has_written();
+        assert_eq!(SERVER.refuses(), None);
+    }
+
     #[test]
     fn who_noticed_an_earlier_outage_does_not_end_this_one() {
         static SERVER: Server = Server::new("A server");
@@ -239,11 +264,13 @@ mod tests {
         let (mut relay, mut worker) = (Outage::default(), Outage::default());
         relay.goes_on(&SERVER, &Broken("read-only", Some("it is read-only")));
         worker.goes_on(&SERVER, &Broken("read-only", Some("it is read-only")));
+        calm(&SERVER);
         worker.has_written();
         worker.goes_on(&SERVER, &Broken("full", Some("its disk is full")));
         // Its write was of before, or is of a table that has room.
         relay.has_written();
         assert_eq!(refusal(), Some("its disk is full"));
+        calm(&SERVER);
         worker.has_written();
         assert_eq!(refusal(), None);
     }
@@ -257,6 +284,7 @@ mod tests {
             relay.goes_on(&SERVER, &Broken(wording, Some("it is full")));
             worker.goes_on(&SERVER, &Broken(wording, Some("it is full")));
         }
+        calm(&SERVER);
         relay.is_over();
         assert_eq!(refusal(), Some("it is full"), "it has only read");
         worker.has_written();

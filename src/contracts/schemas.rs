@@ -89,6 +89,34 @@ fn known_order_code() -> Value {
     )
 }
 
+fn total(of: &str) -> Value {
+    json!({
+        "type": ["string", "null"],
+        "pattern": decimal_up_to(Cents::new(TOTAL_CENTS_MAX)),
+        "description": format!("May be left out; where it stands, it must be {of}."),
+    })
+}
+
+fn no_currency() -> Value {
+    json!({ "type": "null", "description": "An order has none: all are charged in that of the installation." })
+}
+
+/// What must be true where it stands is not ignored because it is written otherwise.
+fn other_case() -> Value {
+    json!({
+        "^(Total|TOTAL)$": { "type": ["string", "null"], "pattern": decimal_up_to(Cents::new(TOTAL_CENTS_MAX)) },
+        "^(Currency|CURRENCY)$": { "type": "null" },
+    })
+}
+
+/// The same, twice.
+fn both_cases() -> Value {
+    let pairs = [["total", "Total", "TOTAL"], ["currency", "Currency", "CURRENCY"]]
+        .into_iter()
+        .flat_map(|[a, b, c]| [[a, b], [a, c], [b, c]].map(|pair| json!({ "required": pair })));
+    json!({ "anyOf": pairs.collect::<Vec<_>>() })
+}
+
 /// An order on its way in.
 pub(super) fn order() -> Value {
     json!({
@@ -108,21 +136,23 @@ pub(super) fn order() -> Value {
                     "properties": {
                         "product_id": id("A product of the catalogue."),
                         "quantity": { "type": "integer", "minimum": 1, "maximum": i32::MAX },
+                        "total": total("quantity × unit_price"),
+                        "currency": no_currency(),
                         "unit_price": {
                             "type": "string",
                             "pattern": decimal_up_to(Cents::PRICE_MAX),
                             "description": "A decimal in a string: a JSON number would pass through a float somewhere.",
                         },
                     },
+                    "patternProperties": other_case(),
+                    "not": both_cases(),
                 },
             },
-            "total": {
-                "type": ["string", "null"],
-                "pattern": decimal_up_to(Cents::new(TOTAL_CENTS_MAX)),
-                "description": "May be left out; where it stands, it must be the sum of quantity × unit_price.",
-            },
-            "currency": { "type": "null", "description": "An order has none: all are charged in that of the installation." },
+            "total": total("the sum of quantity × unit_price"),
+            "currency": no_currency(),
         },
+        "patternProperties": other_case(),
+        "not": both_cases(),
         "description": format!(
             "Fields that are not named here are ignored. The total must not exceed {}.",
             Cents::new(TOTAL_CENTS_MAX)

@@ -185,8 +185,8 @@ async fn show(
         (Ok(_), _) => String::new(),
     };
     let sent_at = sent_at(app, detail, key).await?;
-    let known = match is_known {
-        true => Some(outcome(app, detail, key, &currency).await?.text),
+    let before = match is_known || sent_at.is_some() {
+        true => Some(outcome(app, detail, key, &currency).await?),
         false => None,
     };
     let customer = detail.order.customer_id;
@@ -194,9 +194,9 @@ async fn show(
     let context = context! {
         code,
         wrong,
-        // This form was sent before: what came of it stands on the order's page.
-        known,
-        sent_at => sent_at.map(|at| at.to_rfc3339()),
+        // This form was sent before, and its refund is known, which stands on the order's page, or it is not yet.
+        is_known,
+        before => before.map(|before| context! { tone => before.tone, text => before.text }),
         is_pieces,
         is_all_back => left == 0,
         sum => cents.map(|cents| sum(cents, &currency)),
@@ -349,8 +349,8 @@ async fn once(app: &App, headers: &HeaderMap, form: &RefundForm, code: &str) -> 
     if let Some(until) = claimed {
         let noted = match &asked {
             Ok(_) => {
-                let body = request.clone().into_bytes();
-                let answer = KeptAnswer { status: 202, headers: "[]".to_owned(), body, import_id: None };
+                // Nobody reads it: what came of the refund is told.
+                let answer = KeptAnswer { status: 202, headers: "[]".to_owned(), body: Vec::new(), import_id: None };
                 store::keep_answer(&pool, &claim, until, &answer).await
             }
             Err(_) => store::release_request_key(&pool, &claim, until).await,

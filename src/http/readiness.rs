@@ -70,7 +70,7 @@ async fn postgres(app: &App) -> (String, &'static str) {
             let state = refusal.or_else(told).map_or_else(|| OK.to_owned(), |why| refuses(&why));
             return (state, if is_current { OK } else { "behind" });
         }
-        Ok(Err(error)) if error.is_schema_missing() => return (OK.to_owned(), "missing"),
+        Ok(Err(error)) if error.is_schema_old() => return (OK.to_owned(), "missing"),
         Ok(Err(error)) if !error.is_unreachable() => Some(error),
         Ok(Err(_)) | Err(_) => app.store.why_unreachable().await,
     };

@@ -1,6 +1,8 @@
 //! Why a file as a whole cannot be imported.
 
-use std::{io, path::PathBuf};
+use std::{fmt, io, path::PathBuf};
+
+use pipeline::domain::is_unseen;
 
 use super::lines::LINE_BYTES_MAX;
 
@@ -42,14 +44,20 @@ pub enum ReadError {
         named: String,
     },
     /// A column that every file needs.
-    #[error("column {column} is missing in the header{}", missing(found, *lookalike))]
+    #[error("column {column} is missing in the header, which reads: {found}")]
     MissingColumn {
         /// Its name.
         column: &'static str,
         /// The header, shortened.
         found: String,
-        /// What makes another name look like this one.
-        lookalike: Option<Lookalike>,
+    },
+    /// A name that looks like one with a meaning.
+    #[error("a name in the header looks like {column}, but contains {lookalike}; type the name anew")]
+    Lookalike {
+        /// That one.
+        column: &'static str,
+        /// What keeps it from being that one.
+        lookalike: Lookalike,
     },
     /// A column that says in what amounts are.
     #[error(
@@ -59,15 +67,12 @@ pub enum ReadError {
     CurrencyColumn,
     /// A file of refunds that does not say how much.
     #[error(
-        "column amount is missing in the header{}. Without it everything would go back; where that is meant, add the column and \
-         leave it empty",
-        missing(found, *lookalike)
+        "column amount is missing in the header, which reads: {found}. Without it everything would go back; where that is meant, \
+         add the column and leave it empty"
     )]
     MissingAmount {
         /// The header, shortened.
         found: String,
-        /// What makes another name look like this one.
-        lookalike: Option<Lookalike>,
     },
     /// Something else than LF, CRLF or CR ends the lines.
     #[error("lines end with U+{:04X}, which is no line break in CSV; save the file with LF or CRLF", u32::from(*line_end))]
@@ -107,16 +112,13 @@ pub enum ReadError {
     Interrupted,
 }
 
-/// A character that nobody sees.
+/// A character that nobody sees, or that is shown like another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lookalike(pub char);
 
-fn missing(found: &str, lookalike: Option<Lookalike>) -> String {
-    match lookalike {
-        None => format!(", which reads: {found}"),
-        Some(Lookalike(character)) => format!(
-            ": a name that looks like it contains U+{:04X}, which cannot be seen; type the name anew",
-            u32::from(character)
-        ),
+impl fmt::Display for Lookalike {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = if is_unseen(self.0) { "which cannot be seen" } else { "which is none of its letters" };
+        write!(f, "U+{:04X}, {how}", u32::from(self.0))
     }
 }

@@ -4,6 +4,7 @@ use std::io::Read;
 
 use memchr::memchr_iter;
 use pipeline::domain::is_unseen;
+use unicode_normalization::UnicodeNormalization;
 
 use super::{
     error::{Lookalike, ReadError},
@@ -52,11 +53,7 @@ impl Columns {
     /// # Errors
     /// When it is missing.
     pub(super) fn required(&self, column: &'static str) -> Result<usize, ReadError> {
-        self.optional(column).ok_or_else(|| ReadError::MissingColumn {
-            column,
-            found: self.shown.clone(),
-            lookalike: self.lookalike(column),
-        })
+        self.optional(column).ok_or_else(|| ReadError::MissingColumn { column, found: self.shown.clone() })
     }
 
     fn places(&self, known: &'static str) -> impl Iterator<Item = usize> {
@@ -68,7 +65,7 @@ impl Columns {
     /// # Errors
     /// When there is one.
     pub(super) fn without_currency(&self) -> Result<(), ReadError> {
-        match self.names.iter().any(|name| name.eq_ignore_ascii_case("currency")) {
+        match self.names.iter().any(|name| folded(name) == "currency") {
             true => Err(ReadError::CurrencyColumn),
             false => Ok(()),
         }
@@ -86,13 +83,17 @@ impl Columns {
         }
     }
 
-    /// The character that keeps a name from being this one, if nobody sees it.
-    fn lookalike(&self, column: &str) -> Option<Lookalike> {
-        self.names.iter().find_map(|name| {
-            let seen: String = name.chars().filter(|&character| !is_unseen(character)).collect();
-            let unseen = name.chars().find(|&character| is_unseen(character))?;
-            seen.trim().eq_ignore_ascii_case(column).then_some(Lookalike(unseen))
-        })
+    /// Refuses a name that looks like one with a meaning and is another: what stands below it would not be heeded.
+    fn without_lookalikes(&self) -> Result<(), ReadError> {
+        for name in self.names.iter().filter(|name| !name.is_ascii()) {
+            let folded = folded(name);
+            if let Some(column) = self.known.iter().find(|known| **known == folded)
+                && let Some(other) = name.chars().find(|character| !character.is_ascii())
+            {
+                return Err(ReadError::Lookalike { column, lookalike: Lookalike(other) });
+            }
+        }
+        Ok(())
     }
 
     /// Columns without a meaning here, in the file's order; those without a name are not told of.
@@ -129,13 +130,13 @@ pub(super) fn read<R: Read, H>(
     for &delimiter in tried {
         let Some(columns) = Columns::split(&text, delimiter, known) else { continue };
         let hits = columns.hits();
-        match columns.doubled().and_then(|()| places(columns)) {
+        match columns.without_lookalikes().and_then(|()| columns.doubled()).and_then(|()| places(columns)) {
             Ok(header) => return Ok((delimiter, header)),
             Err(reason) if is_first || hits > most => (most, error, is_first) = (hits, reason, false),
             Err(_) => {}
         }
     }
-    if let (ReadError::MissingColumn { found, lookalike: None, .. }, Some(delimiter)) = (&mut error, named) {
+    if let (ReadError::MissingColumn { found, .. }, Some(delimiter)) = (&mut error, named) {
         found.push_str(&format!(" (the line above says that {} separates the fields)", char::from(delimiter)));
     }
     Err(error)
@@ -222,6 +223,12 @@ impl Header {
     }
 }
 
+/// A name as one sees it: without what nobody sees, wide letters as the others, in lower case.
+fn folded(name: &str) -> String {
+    let seen: String = name.chars().filter(|&character| !is_unseen(character)).nfkc().collect();
+    seen.trim().to_lowercase()
+}
+
 /// The line as an error message shows it: enough to see a wrong delimiter or a headless file.
 fn shown(line: &[u8]) -> String {
     String::from_utf8_lossy(line).chars().filter(|character| !character.is_control()).take(120).collect()
@@ -263,15 +270,22 @@ mod tests {
             ),
             (
                 "order_code,customer_id,product_id,quan\u{200b}tity,unit_price",
-                "column quantity is missing in the header: a name that looks like it contains U+200B, which cannot be seen; \
-                 type the name anew",
+                "a name in the header looks like quantity, but contains U+200B, which cannot be seen; type the name anew",
+            ),
+            (
+                "order_code,customer_id,product_id,quantity,unit_price,\"total\u{ad}\"",
+                "a name in the header looks like total, but contains U+00AD, which cannot be seen; type the name anew",
+            ),
+            (
+                "order_code,customer_id,product_id,quantity,unit_price,Ｔotal",
+                "a name in the header looks like total, but contains U+FF34, which is none of its letters; type the name anew",
             ),
             (
                 "sep=:\norder_code:customer_id",
                 "the first line names the delimiter \":\", but fields are separated by a comma, a semicolon, a tab or |",
             ),
             (
-                "order_code,customer_id,product_id,quantity,unit_price, Currency",
+                "order_code,customer_id,product_id,quantity,unit_price, Curr\u{200b}ency",
                 "an order has no currency: all are charged in that of the installation. Where it is that of the file, take the \
                  column currency out",
             ),

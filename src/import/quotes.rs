@@ -179,9 +179,9 @@ pub(super) enum Unpaired {
 /// Whether the quotes of a line do not pair off.
 pub(super) fn unpaired(line: &[u8]) -> Option<Unpaired> {
     let quotes = memchr::memchr_iter(b'"', line).map(|at| at.checked_sub(1).map_or(b' ', |before| line[before]));
-    let (count, inches) = quotes.filter(|before| *before != b'"').fold((0, 0), |(count, inches), before| {
-        (count + 1, inches + usize::from(before.is_ascii_digit()))
-    });
+    let (count, inches) = quotes
+        .filter(|before| *before != b'"')
+        .fold((0, 0), |(count, inches), before| (count + 1, inches + usize::from(before.is_ascii_digit())));
     (count % 2 == 1).then_some(if count == inches { Unpaired::Inches } else { Unpaired::Text })
 }
 

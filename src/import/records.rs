@@ -280,7 +280,8 @@ impl<R: Read> Records<R> {
         }
         let last = &self.ahead[count - 1];
         // Where quotes begin in it, what follows is text of theirs.
-        let is_over = !goes_on && !last.place.too_long && quotes::unpaired(text_of(&self.lines, &self.held, last)).is_none();
+        let is_over =
+            !goes_on && !last.place.too_long && quotes::unpaired(text_of(&self.lines, &self.held, last)).is_none();
         let doubt = Doubt { line: first, why: Unclosed::EscapedBreak };
         self.doubt_ahead(count, doubt);
         self.doubt = self.doubt.or((!is_over).then_some(doubt));

@@ -64,14 +64,18 @@ mod tests {
 
     #[test]
     fn what_a_spreadsheet_leaves_of_a_code_is_no_code() {
-        let rounded = ["1.23457E+11", "1,23457E+11", "1.00E+05", "5E+15", "1.23457e+11", "1.E+11", "-1.2E+11", "+1E+11"];
+        let rounded =
+            ["1.23457E+11", "1,23457E+11", "1.00E+05", "5E+15", "1.23457e+11", "1.E+11", "-1.2E+11", "+1E+11"];
         let wide = ["１．２３４５７Ｅ＋１１", "1.2E-7", "1e-07", "1.23457E11", "12E+5", "＃ＲＥＦ！"];
-        let errors = ["#REF!", "#N/A", "#NAME?", "#DIV/0!", "#NV", "#BEZUG!", "#ÜBERLAUF!", "#NOM?", "#¿NOMBRE?", "#Н/Д"];
+        let errors =
+            ["#REF!", "#N/A", "#NAME?", "#DIV/0!", "#NV", "#BEZUG!", "#ÜBERLAUF!", "#NOM?", "#¿NOMBRE?", "#Н/Д"];
         let others = ["#GETTING_DATA", "#ERROR!", "########", "Err:502", "Fehler: 508", "Erreur :522", "#CALC!"];
         for spoilt in rounded.iter().chain(&wide).chain(&errors).chain(&others) {
             assert!(is_spoilt(spoilt), "{spoilt}");
         }
-        for code in ["", "1", "E+5", "12E5", "A1.0E+05", "#", "#1", "#1001-B", "ORD#REF!", "1E+", "SHOP:502", "Err:1", "1.5"] {
+        for code in
+            ["", "1", "E+5", "12E5", "A1.0E+05", "#", "#1", "#1001-B", "ORD#REF!", "1E+", "SHOP:502", "Err:1", "1.5"]
+        {
             assert!(!is_spoilt(code), "{code}");
         }
     }

@@ -229,10 +229,10 @@ struct OrderBody<'a> {
     #[serde(borrow)]
     lines: Vec<Object<LineBody<'a>>>,
     /// Need not be there, and is not written; where it is, it has to be true.
-    #[serde(borrow, default, skip_serializing)]
+    #[serde(borrow, default, skip_serializing, alias = "Total", alias = "TOTAL")]
     total: Option<Cow<'a, str>>,
     /// Is not there: whoever says what an order is charged in has to be told that nobody heeds it.
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing, alias = "Currency", alias = "CURRENCY")]
     currency: Option<IgnoredAny>,
 }
 
@@ -243,6 +243,12 @@ struct LineBody<'a> {
     /// A decimal in a string: a JSON number would pass through a float somewhere.
     #[serde(borrow)]
     unit_price: Cow<'a, str>,
+    /// As in [`OrderBody`], of this line.
+    #[serde(borrow, default, skip_serializing, alias = "Total", alias = "TOTAL")]
+    total: Option<Cow<'a, str>>,
+    /// As in [`OrderBody`].
+    #[serde(default, skip_serializing, alias = "Currency", alias = "CURRENCY")]
+    currency: Option<IgnoredAny>,
 }
 
 /// A struct that is read from a JSON object only: serde would take an array of its values, too.
@@ -295,13 +301,21 @@ pub fn decode_order(body: &[u8]) -> Result<Order, Undecodable> {
         })
         .collect::<Result<_, InvalidOrder>>()?;
     let order = Order::new(OrderCode::new(body.order_code)?, CustomerId(body.customer_id), lines)?;
-    if body.currency.is_some() {
+    let is_wrong = |total: &Option<Cow<'_, str>>, sum: Option<Cents>| {
+        total.as_ref().is_some_and(|total| Cents::parse_total(total.as_bytes()).ok() != sum)
+    };
+    if body.currency.is_some() || body.lines.iter().any(|Object(line)| line.currency.is_some()) {
         let detail = "an order has no currency: all are charged in that of the installation; leave it out";
         return Err(Undecodable::new(DeadReason::InvalidOrder, detail));
     }
-    if let Some(total) = body.total
-        && Cents::parse_total(total.as_bytes()) != Ok(order.total())
-    {
+    for (Object(body), line) in body.lines.iter().zip(order.lines()) {
+        let amount = line.unit_price.checked_mul(line.quantity);
+        if let Some(amount) = amount.filter(|_| is_wrong(&body.total, amount)) {
+            let detail = format!("a line's total must be quantity × unit_price, which is {amount}");
+            return Err(Undecodable::new(DeadReason::InvalidOrder, detail));
+        }
+    }
+    if is_wrong(&body.total, Some(order.total())) {
         let detail = format!("total must be the sum of quantity × unit_price, which is {}", order.total());
         return Err(Undecodable::new(DeadReason::InvalidOrder, detail));
     }
@@ -321,6 +335,8 @@ pub fn encode_order(order: &Order) -> Vec<u8> {
                     product_id: line.product_id.0,
                     quantity: line.quantity,
                     unit_price: Cow::Owned(line.unit_price.to_string()),
+                    total: None,
+                    currency: None,
                 })
             })
             .collect(),
@@ -436,6 +452,10 @@ mod tests {
             br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":1,"unit_price":"1"}],"total":"1.01"}"#,
             br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":1,"unit_price":"1"}],"total":"x"}"#,
             br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":1,"unit_price":"1"}],"currency":"USD"}"#,
+            br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":1,"unit_price":"1"}],"Currency":"USD"}"#,
+            br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":1,"unit_price":"1"}],"TOTAL":"2"}"#,
+            br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":1,"unit_price":"1","currency":"USD"}]}"#,
+            br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":2,"unit_price":"1","total":"1"}]}"#,
         ] {
             assert_eq!(reason(body), DeadReason::InvalidOrder, "{}", String::from_utf8_lossy(body));
         }

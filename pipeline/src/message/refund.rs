@@ -24,7 +24,7 @@ struct RefundBody<'a> {
     refund_key: Cow<'a, str>,
     #[serde(borrow)]
     order_code: Cow<'a, str>,
-    /// A decimal in a string; absent for all that is left.
+    /// A decimal in a string; absent or null for all that is left.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     amount: Option<Cow<'a, str>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]

@@ -200,8 +200,15 @@ impl Error {
         matches!(self, Self::Sql(sqlx::Error::Protocol(_)))
     }
 
-    /// Whether the schema is missing: `orderstream migrate` has not been run.
-    pub fn is_schema_missing(&self) -> bool {
-        matches!(self, Self::Sql(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01"))
+    /// Whether the schema is missing, or of an earlier version: `orderstream migrate` has not been run. Every statement was
+    /// checked against the schema of this version, so that a table, column, function or setting that is not there says so.
+    pub fn is_schema_old(&self) -> bool {
+        match self {
+            Self::Sql(sqlx::Error::RowNotFound) => true,
+            Self::Sql(sqlx::Error::Database(error)) => {
+                error.code().is_some_and(|code| matches!(&*code, "42P01" | "42703" | "42883" | "42704"))
+            }
+            _ => false,
+        }
     }
 }

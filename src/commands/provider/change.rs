@@ -58,7 +58,10 @@ pub(super) async fn locate(store: &Store, args: &LocateArgs, globals: &Globals) 
     done.tell(globals, |gateway| {
         text_line(&format!("Payments stored under {} were taken by {url} in {}.", gateway.name, args.currency))?;
         text_line(&done.sentence())?;
-        text_line("Who takes new ones: orderstream provider, or the flags of the first process that starts.")
+        text_line(
+            "Who takes new ones: orderstream provider, or the flags of the first process that starts. The same provider gets another \
+             name for them, as their references begin with the mark of this installation.",
+        )
     })
 }
 

@@ -71,13 +71,29 @@ pub(super) async fn verify(store: &Store, gateway: &KnownGateway, key: Option<&K
     let ask = async |stored: &StoredCharge| {
         let StoredCharge { order_id, code, amount, .. } = stored.clone();
         let answer = client.find_charge(&Charge { order_id, reference: code, amount }).await;
-        answer.map_or_else(|error| Knowledge::Other(error.to_string()), |answer| judge(stored, answer))
+        answer.map_or_else(|error| Knowledge::Silence(error.to_string()), |answer| judge(stored, answer))
     };
     let judged: Vec<Knowledge> = join_all(stored.iter().map(ask)).await;
     if judged.iter().all(|judged| *judged == Knowledge::Same) {
         return Ok(Verdict::Knows(stored.len()));
     }
     let currency = gateway.currency.as_deref().unwrap_or("?");
+    let with = match key {
+        Some(key) => format!("with the key {} from {}", key.fingerprint, key.variable),
+        None => format!("without a key (neither {} nor ORDERSTREAM_GATEWAY_KEY is set)", variable_of(&gateway.name)),
+    };
+    // Whoever takes the key for a wrong one says so every time.
+    if let [Knowledge::Silence(why), _, ..] = &judged[..]
+        && judged.iter().all(|other| *other == judged[0])
+    {
+        let message = format!(
+            "{} was asked, {with}, about {} charges that it approved or promised to decide, and did not say whether it knows them: \
+             {why}. Nothing is recorded",
+            described(gateway),
+            stored.len(),
+        );
+        return Err(Refusal::new(Exit::Conflict, message).into());
+    }
     let told: Vec<String> = stored
         .iter()
         .zip(judged)
@@ -85,15 +101,11 @@ pub(super) async fn verify(store: &Store, gateway: &KnownGateway, key: Option<&K
             let said = match judged {
                 Knowledge::Same => "it knows it".to_owned(),
                 Knowledge::Nothing => "it does not know it".to_owned(),
-                Knowledge::Other(said) => said,
+                Knowledge::Other(said) | Knowledge::Silence(said) => said,
             };
             format!("{} of {} {currency}: {said}", gateway.reference(&stored.code), stored.amount)
         })
         .collect();
-    let with = match key {
-        Some(key) => format!("with the key {} from {}", key.fingerprint, key.variable),
-        None => format!("without a key (neither {} nor ORDERSTREAM_GATEWAY_KEY is set)", variable_of(&gateway.name)),
-    };
     let message = format!(
         "{} was asked, {with}, about the newest charges that it approved or promised to decide, and does not know them as they are stored. {}. Nothing is \
          recorded; if it is right all the same: --unverified",
@@ -110,8 +122,10 @@ enum Knowledge {
     Same,
     /// It has no such charge.
     Nothing,
-    /// Something else, or it gave no answer: for people.
+    /// Something else: for people.
     Other(String),
+    /// It gave no answer to the question, for this reason.
+    Silence(String),
 }
 
 fn judge(stored: &StoredCharge, answer: ChargeAnswer) -> Knowledge {
@@ -121,7 +135,7 @@ fn judge(stored: &StoredCharge, answer: ChargeAnswer) -> Knowledge {
         ChargeAnswer::Absent => return Knowledge::Nothing,
         ChargeAnswer::Declined(_) => return Knowledge::Other("it says that it declined it".to_owned()),
         ChargeAnswer::Pending(_) => return Knowledge::Other("it says that it is still to be decided".to_owned()),
-        ChargeAnswer::Unknown(why) => return Knowledge::Other(why),
+        ChargeAnswer::Unknown(why) => return Knowledge::Silence(why),
     };
     match stored.provider_id.as_ref().filter(|known| **known != id) {
         None => Knowledge::Same,
@@ -168,9 +182,13 @@ mod tests {
         assert_eq!(judge(&stored(Some("ch_1")), ChargeAnswer::Approved(id())), Knowledge::Same);
         assert_eq!(judge(&stored(Some("ch_1")), ChargeAnswer::Absent), Knowledge::Nothing);
         assert!(matches!(judge(&stored(Some("ch_2")), ChargeAnswer::Approved(id())), Knowledge::Other(_)));
-        for answer in [ChargeAnswer::Declined(id()), ChargeAnswer::Pending(id()), ChargeAnswer::Unknown(id())] {
+        for answer in [ChargeAnswer::Declined(id()), ChargeAnswer::Pending(id())] {
             assert!(matches!(judge(&stored(None), answer.clone()), Knowledge::Other(_)), "{answer:?}");
         }
+        assert_eq!(
+            judge(&stored(None), ChargeAnswer::Unknown("it is busy".to_owned())),
+            Knowledge::Silence("it is busy".to_owned())
+        );
         let promised = StoredCharge { is_approved: false, ..stored(Some("ch_1")) };
         for answer in [ChargeAnswer::Approved(id()), ChargeAnswer::Declined(id()), ChargeAnswer::Pending(id())] {
             assert_eq!(judge(&promised, answer.clone()), Knowledge::Same, "{answer:?}");

@@ -36,7 +36,7 @@ impl Header {
         columns.without_currency()?;
         let (refund_key, order_code) = (columns.required("refund_key")?, columns.required("order_code")?);
         let amount = columns.required("amount").map_err(|error| match error {
-            ReadError::MissingColumn { found, lookalike, .. } => ReadError::MissingAmount { found, lookalike },
+            ReadError::MissingColumn { found, .. } => ReadError::MissingAmount { found },
             error => error,
         })?;
         Ok(Self {

@@ -40,6 +40,30 @@ async fn with_payments(database: &mut PgConnection, gateway: &str) {
 }
 
 #[tokio::test]
+async fn whoever_meets_its_schema_is_told_how_to_bring_it_up_to_date() {
+    let program = Program::get().await;
+    with_payments(&mut go_back(&program).await, "http").await;
+    program.write("orders.csv", orders(["A".to_owned()]));
+    for args in [
+        &["run"][..],
+        &["run", "--until-drained"],
+        &["serve", "--http", "127.0.0.1:0"],
+        &["import", "orders.csv"],
+        &["provider"],
+        &["provider", "set", "http://127.0.0.1:9"],
+        &["audit"],
+        &["orders"],
+        &["order", "A"],
+        &["kpi"],
+    ] {
+        let refused = program.run(args).await.exits(1);
+        assert!(refused.stderr.contains("orderstream migrate"), "{args:?}: {refused:?}");
+    }
+    program.run(&["migrate"]).await.exits(0);
+    program.run(&["orders"]).await.exits(0);
+}
+
+#[tokio::test]
 async fn it_is_asked_which_provider_it_had_and_goes_on_with_it() {
     let provider = Provider::start(&["--approve", "1"]).await;
     let body = |code: &str| format!(r#"{{"amount":"39.98","currency":"EUR","reference":"{code}"}}"#);

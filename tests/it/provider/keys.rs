@@ -232,7 +232,8 @@ async fn a_key_is_changed_while_processes_run_and_only_for_the_same_account() {
     other.kill().await;
     provider.start_with(&["--approve", "1"], &[("ORDERSTREAM_GATEWAY_KEY", "sk_new")]).await;
     let refused = keyed_with(&program, "sk_wrong", &["provider", "key", "http"]).end().await.exits(6);
-    assert!(refused.stderr.contains("401"), "{refused:?}");
+    assert_eq!(refused.stderr.matches("401").count(), 1, "{refused:?}");
+    assert!(!refused.stderr.contains("--unverified"), "it has not said whose account it is: {refused:?}");
     program.run(&["provider", "key", "http"]).await.exits(2);
     keyed(&program, &["provider", "key", "nobody"]).end().await.exits(5);
     assert_eq!(fingerprints(&program, "http").await, old);
