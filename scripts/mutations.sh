@@ -4,6 +4,8 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 unset DATABASE_URL REDIS_URL DATABASE_URL_FILE REDIS_URL_FILE
+# What a guard was taken from waits in vain, mostly: not for minutes.
+export ORDERSTREAM_TEST_IMPATIENT=1
 
 git diff --quiet || { echo "commit or stash your changes first: this script changes files and puts them back" >&2; exit 2; }
 only=${1:-}

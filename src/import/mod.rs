@@ -19,6 +19,7 @@
 //! An order with any bad row is rejected whole, because half an order must never ship. `accepted_rows + rejected_rows`
 //! is always `rows`.
 
+mod ahead;
 mod codes;
 mod divided;
 mod encode;

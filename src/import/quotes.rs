@@ -185,6 +185,16 @@ pub(super) fn unpaired(line: &[u8]) -> Option<Unpaired> {
     (count % 2 == 1).then_some(if count == inches { Unpaired::Inches } else { Unpaired::Text })
 }
 
+/// Whether the last quote of a line may begin a text: it stands behind no word and not at the beginning, and does not end a field
+/// or a word behind other text.
+pub(super) fn may_open(line: &[u8], delimiter: u8) -> bool {
+    let Some(last) = memchr::memrchr(b'"', line) else { return false };
+    let before = line[..last].iter().rposition(|byte| *byte != b'"').map_or(&[][..], |at| &line[..=at]);
+    let is_end = |next: &u8| *next == delimiter || is_blank(*next);
+    let ends = line.get(last + 1).is_none_or(is_end) && before.last().is_some_and(|before| !is_end(before));
+    !before.is_empty() && !ends_with_word(before) && !ends
+}
+
 /// Whether nobody sees that something stands there: a blank, a tab, or a byte of those characters of Unicode that are blanks
 /// or show nothing (U+00A0, U+200B, U+FEFF and their like). That other characters have such bytes, too, makes a row doubtful
 /// at the most.
@@ -310,6 +320,12 @@ mod tests {
             ("5\" of \"these\"", Some(Unpaired::Text)),
         ] {
             assert_eq!(unpaired(line.as_bytes()), expected, "{line:?}");
+        }
+        for begins in ["a,\"b", "a,x: \"b", "a, \"", "a: \"\"b", "(\"b"] {
+            assert!(may_open(begins.as_bytes(), b','), "{begins:?}");
+        }
+        for ends in ["", "\"", "\" ok", "b\"", "b.\"", "b.\",c", "b!\" c", "5\" c"] {
+            assert!(!may_open(ends.as_bytes(), b','), "{ends:?}");
         }
     }
 

@@ -3,15 +3,16 @@
 //! What is inside open quotes is never a row of its own. Where quotes are never closed, or closed in a way that leaves open what
 //! is inside and what is not, nothing behind them can be told from text: all of it is handed out line by line, to be rejected.
 
-use std::{collections::VecDeque, io::Read, ops::Range};
+use std::{io::Read, ops::Range};
 
 use memchr::memchr;
 use serde::Serialize;
 
 use super::{
+    ahead::{Ahead, Line},
     error::ReadError,
     fields::{Fields, Split},
-    lines::{LINE_BYTES_MAX, Lines, Place},
+    lines::{LINE_BYTES_MAX, Lines},
     quotes::{self, LineEnd, Quotes, Unpaired, has_escape},
     reject::Unclosed,
     source::Encoding,
@@ -58,43 +59,23 @@ pub struct Oddities {
 /// Splits what a reader yields into rows and their fields.
 #[derive(Debug)]
 pub(super) struct Records<R> {
-    lines: Lines<R>,
+    ahead: Ahead<R>,
     fields: Fields,
     delimiter: u8,
     /// A row of several lines.
     joined: Vec<u8>,
-    /// Lines that were read ahead of their turn.
-    ahead: VecDeque<Line>,
-    /// Their text.
-    held: Vec<u8>,
     /// To the end of the file.
     doubt: Option<Doubt>,
     /// Of the lines in `joined` that are left.
     passing: Option<Doubt>,
-    /// Of more lines behind those, as long as quotes that do not pair off are near by.
-    spreading: Option<Doubt>,
+    /// Of more lines behind those, as long as quotes that do not pair off are near by; and whether the last of them begins a text.
+    spreading: Option<(Doubt, bool)>,
     /// Lines in `joined` that are to be handed out one by one, and the number of the first.
     left: Range<usize>,
     left_number: u64,
     /// The last of them was longer, and had an end.
     left_end: (bool, bool),
     pub(super) oddities: Oddities,
-}
-
-/// A line of the file.
-#[derive(Debug)]
-struct Line {
-    place: Place,
-    /// Where its text is, of one that was read ahead.
-    held: Option<Range<usize>>,
-}
-
-/// The text of a line.
-fn text_of<'a, R: Read>(lines: &'a Lines<R>, held: &'a [u8], line: &Line) -> &'a [u8] {
-    match &line.held {
-        None => lines.text(line.place),
-        Some(range) => &held[range.clone()],
-    }
 }
 
 /// Where a row is.
@@ -106,12 +87,10 @@ enum Found {
 impl<R: Read> Records<R> {
     pub(super) fn new(reader: R) -> Self {
         Self {
-            lines: Lines::new(reader),
+            ahead: Ahead::new(Lines::new(reader)),
             fields: Fields::default(),
             delimiter: b',',
             joined: Vec::new(),
-            ahead: VecDeque::new(),
-            held: Vec::new(),
             doubt: None,
             passing: None,
             spreading: None,
@@ -130,16 +109,17 @@ impl<R: Read> Records<R> {
         &mut self,
         read: impl FnOnce(&mut Lines<R>) -> Result<(u8, H), ReadError>,
     ) -> Result<H, ReadError> {
-        self.lines.open()?;
-        let (delimiter, header) = read(&mut self.lines)?;
+        let lines = &mut self.ahead.lines;
+        lines.open()?;
+        let (delimiter, header) = read(lines)?;
         self.delimiter = delimiter;
-        self.lines.delimit(delimiter);
+        lines.delimit(delimiter);
         Ok(header)
     }
 
     /// Bytes of the file read so far; a little ahead of the row that was handed out last.
     pub(super) fn bytes(&self) -> u64 {
-        self.lines.bytes()
+        self.ahead.lines.bytes()
     }
 
     pub(super) fn delimiter(&self) -> u8 {
@@ -147,12 +127,12 @@ impl<R: Read> Records<R> {
     }
 
     pub(super) fn encoding(&self) -> Encoding {
-        self.lines.encoding()
+        self.ahead.lines.encoding()
     }
 
     /// SHA-256 of all bytes read, in hexadecimal.
     pub(super) fn into_sha256(self) -> String {
-        self.lines.into_sha256()
+        self.ahead.lines.into_sha256()
     }
 
     /// The next row that is not blank; `None` at the end of the file.
@@ -160,7 +140,7 @@ impl<R: Read> Records<R> {
         let Some(found) = self.find()? else { return Ok(None) };
         let (number, text, too_long, ended) = match found {
             Found::Line(line) => {
-                let text = text_of(&self.lines, &self.held, &line);
+                let text = self.ahead.text(&line);
                 (line.place.number, text, line.place.too_long, line.place.ended)
             }
             Found::Joined { number, text, too_long, ended } => (number, &self.joined[text], too_long, ended),
@@ -176,18 +156,16 @@ impl<R: Read> Records<R> {
                 return Ok(Some(found));
             }
             self.passing = None;
-            if let Some(doubt) = self.spreading.take()
-                && let Some(count) = self.unpaired_ahead()?
-            {
+            if let Some((doubt, begins)) = self.spreading.take() {
                 self.joined.clear();
-                self.doubt_ahead(count, doubt);
-                self.spreading = Some(doubt);
-                continue;
+                if self.spread(doubt, begins)? {
+                    continue;
+                }
             }
-            let Some(line) = self.next_line()? else { return Ok(None) };
+            let Some(line) = self.ahead.next()? else { return Ok(None) };
             let place = line.place;
-            let text = text_of(&self.lines, &self.held, &line);
-            if !place.too_long && is_blank(text) {
+            let text = self.ahead.text(&line);
+            if !place.too_long && (is_blank(text) || self.doubt.is_some() && is_vacant(text, self.delimiter)) {
                 continue;
             }
             let fault = self.fields.split(text, self.delimiter);
@@ -237,85 +215,51 @@ impl<R: Read> Records<R> {
         }
     }
 
-    /// The next line: one that was read ahead, or the next of the file.
-    fn next_line(&mut self) -> Result<Option<Line>, ReadError> {
-        if let Some(line) = self.ahead.pop_front() {
-            return Ok(Some(line));
-        }
-        self.held.clear();
-        Ok(self.lines.next()?.map(|place| Line { place, held: None }))
-    }
-
-    /// Reads ahead, so that this many lines and one are held; `false` where the file has no more.
-    fn hold(&mut self, index: usize) -> Result<bool, ReadError> {
-        while self.ahead.len() <= index {
-            let Some(place) = self.lines.next()? else { return Ok(false) };
-            let done = self.ahead.front().and_then(|line| line.held.as_ref()).map_or(0, |first| first.start);
-            if done > LINE_BYTES_MAX {
-                self.held.drain(..done);
-                for range in self.ahead.iter_mut().filter_map(|line| line.held.as_mut()) {
-                    *range = range.start - done..range.end - done;
-                }
-            }
-            let start = self.held.len();
-            self.held.extend_from_slice(self.lines.text(place));
-            self.ahead.push_back(Line { place, held: Some(start..self.held.len()) });
-        }
-        Ok(true)
-    }
-
     /// Of a line that ends with a backslash, which is in `joined`: some programs write one before a line break within a field.
     /// What follows may be text up to the line after the last of such lines.
     fn join_escaped(&mut self, first: u64) -> Result<Option<Found>, ReadError> {
-        let mut count = 0;
-        let mut goes_on = true;
-        while goes_on && count < ROW_LINES_MAX && self.hold(count)? {
-            let line = &self.ahead[count];
-            let text = text_of(&self.lines, &self.held, line);
-            goes_on = !line.place.too_long && (is_blank(text) || ends_with_backslash(text));
-            count += 1;
-        }
-        if self.ahead.iter().take(count).all(|line| is_blank(text_of(&self.lines, &self.held, line))) {
+        let near = self.ahead.look(ROW_LINES_MAX)?;
+        let goes_on = |text: &[u8]| is_blank(text) || ends_with_backslash(text);
+        let end = self.ahead.seen(near).position(|(place, text)| place.too_long || !goes_on(text));
+        let count = end.map_or(near, |index| index + 1);
+        if self.ahead.seen(count).all(|(_, text)| is_blank(text)) {
             return Ok(Some(self.whole(first)));
         }
-        let last = &self.ahead[count - 1];
-        // Where quotes begin in it, what follows is text of theirs.
+        // Where quotes begin in the last one, what follows is text of theirs.
+        let last = self.ahead.seen(count).next_back();
         let is_over =
-            !goes_on && !last.place.too_long && quotes::unpaired(text_of(&self.lines, &self.held, last)).is_none();
+            end.is_some() && last.is_some_and(|(place, text)| !place.too_long && quotes::unpaired(text).is_none());
         let doubt = Doubt { line: first, why: Unclosed::EscapedBreak };
-        self.doubt_ahead(count, doubt);
+        self.doubt_ahead(count, doubt)?;
         self.doubt = self.doubt.or((!is_over).then_some(doubt));
         Ok(None)
     }
 
-    /// Of a row that is in `joined`, in which a quote amid a field begins somebody's text: the text may go over the lines below,
-    /// up to the last one near by with quotes that do not pair off. Where there is none, it may be as long as a row.
+    /// Of a row that is in `joined`, in which a quote amid a field begins somebody's text.
     fn join_note(&mut self, first: u64) -> Result<Option<Found>, ReadError> {
-        let doubt = Doubt { line: first, why: Unclosed::AmidText };
-        let unpaired = self.unpaired_ahead()?;
-        let near = self.ahead.len().min(ROW_LINES_MAX);
-        let is_unpaired = |line: &Line| quotes::unpaired(text_of(&self.lines, &self.held, line)).is_some();
-        let inches = || self.ahead.iter().take(near).rposition(is_unpaired).map(|index| index + 1);
-        let count = unpaired.or_else(inches).unwrap_or(near);
-        self.doubt_ahead(count, doubt);
-        self.spreading = unpaired.and(Some(doubt));
+        self.spread(Doubt { line: first, why: Unclosed::AmidText }, true)?;
         Ok(None)
     }
 
-    /// How many lines there are up to the last one, within the bounds of a row, with quotes that begin or end a text.
-    fn unpaired_ahead(&mut self) -> Result<Option<usize>, ReadError> {
-        let mut count = None;
-        for index in 0..ROW_LINES_MAX {
-            if !self.hold(index)? {
-                break;
-            }
-            let line = &self.ahead[index];
-            // Of a line that is too long the quotes are not known.
-            if line.place.too_long || quotes::unpaired(text_of(&self.lines, &self.held, line)) == Some(Unpaired::Text) {
-                count = Some(index + 1);
-            }
-        }
-        Ok(count)
+    /// Doubts what is in `joined`, and what may be text below it: up to the last line near by with quotes that begin or end one.
+    /// Where there is none, a text that `begins` may end with inches, or be as long as a row. Whether there is anything to doubt.
+    fn spread(&mut self, doubt: Doubt, begins: bool) -> Result<bool, ReadError> {
+        let near = self.ahead.look(ROW_LINES_MAX)?;
+        // Of a line that is too long the quotes are not known.
+        let unpaired = self
+            .ahead
+            .seen(near)
+            .rposition(|(place, text)| place.too_long || quotes::unpaired(text) == Some(Unpaired::Text));
+        let inches = || self.ahead.seen(near).rposition(|(_, text)| quotes::unpaired(text).is_some());
+        let count = match unpaired {
+            Some(index) => index + 1,
+            None if begins => inches().map_or(near, |index| index + 1),
+            None => return Ok(false),
+        };
+        let last = self.ahead.seen(count).next_back().filter(|_| unpaired.is_some());
+        self.spreading = last.map(|(_, text)| (doubt, quotes::may_open(text, self.delimiter)));
+        self.doubt_ahead(count, doubt)?;
+        Ok(true)
     }
 
     /// A row that is in `joined`.
@@ -326,13 +270,14 @@ impl<R: Read> Records<R> {
 
     /// Doubts what is in `joined` and so many lines that are held; all that follows, too, where one of them that is too long may
     /// end within quotes.
-    fn doubt_ahead(&mut self, count: usize, doubt: Doubt) {
-        for line in self.ahead.drain(..count) {
+    fn doubt_ahead(&mut self, count: usize, doubt: Doubt) -> Result<(), ReadError> {
+        for _ in 0..count {
+            let Some(line) = self.ahead.next()? else { break };
             match self.joined.is_empty() {
                 true => self.left_number = line.place.number,
                 false => self.joined.push(b'\n'),
             }
-            self.joined.extend_from_slice(text_of(&self.lines, &self.held, &line));
+            self.joined.extend_from_slice(self.ahead.text(&line));
             self.left_end = (line.place.too_long, line.place.ended);
             if line.place.too_long && line.place.end != LineEnd::Closed {
                 self.doubt = Some(doubt);
@@ -340,6 +285,7 @@ impl<R: Read> Records<R> {
         }
         self.left = 0..self.joined.len();
         self.passing = Some(doubt);
+        Ok(())
     }
 
     /// Reads on to the end of the row that begins in `first`; `None` when there is none, and its lines are handed out one by
@@ -348,8 +294,8 @@ impl<R: Read> Records<R> {
         let mut lines = 1;
         let mut has_escapes = has_escape(&self.joined);
         let why = loop {
-            let Some(line) = self.next_line()? else { break Unclosed::Never };
-            let text = text_of(&self.lines, &self.held, &line);
+            let Some(line) = self.ahead.next()? else { break Unclosed::Never };
+            let text = self.ahead.text(&line);
             lines += 1;
             self.left_end = (line.place.too_long, line.place.ended);
             has_escapes |= has_escape(text);
@@ -386,7 +332,7 @@ impl<R: Read> Records<R> {
             let number = self.left_number;
             self.left = length.map_or(0..0, |_| text.end + 1..self.left.end);
             self.left_number += 1;
-            if is_blank(&self.joined[text.clone()]) {
+            if is_vacant(&self.joined[text.clone()], self.delimiter) {
                 continue;
             }
             self.fields.split(&self.joined[text.clone()], self.delimiter);
@@ -412,7 +358,97 @@ fn ends_with_backslash(text: &[u8]) -> bool {
     text.iter().rfind(|&&byte| byte != b' ' && byte != b'\t') == Some(&b'\\')
 }
 
+/// Nothing but blanks and delimiters.
+fn is_vacant(text: &[u8], delimiter: u8) -> bool {
+    text.split(|byte| *byte == delimiter).all(is_blank)
+}
+
 /// Nothing but blanks.
 pub(super) fn is_blank(text: &[u8]) -> bool {
     text.iter().all(|&byte| byte == b' ' || byte == b'\t')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Yields a few bytes per read.
+    struct Trickle<'a>(&'a [u8], usize);
+
+    impl Read for Trickle<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let read = self.0.len().min(self.1).min(buffer.len());
+            buffer[..read].copy_from_slice(&self.0[..read]);
+            self.0 = &self.0[read..];
+            Ok(read)
+        }
+    }
+
+    /// Each row with its first line, and whether it is certain to be one.
+    fn rows(file: impl Read) -> Vec<(u64, String, bool)> {
+        let mut records = Records::new(file);
+        let mut rows = Vec::new();
+        while let Some(record) = records.next().expect("readable") {
+            rows.push((record.number, String::from_utf8_lossy(record.text).into_owned(), record.doubt.is_none()));
+        }
+        rows
+    }
+
+    const LINES: &[&str] = &[
+        "A,1,x",
+        "A,1,x",
+        "EVIL,1,x",
+        "",
+        "N,1,note: \"please ring",
+        "N,1,5\" pipe",
+        "N,1,\"please ring",
+        "N,1,\"a\nb\"",
+        "N,1,\"a\nb\",note: \"c",
+        "N,1,a \"b\" c",
+        "thanks\" ok",
+        "thanks",
+        "\"",
+        "at 5\"",
+        "N,1,x\\",
+        "N,1,\"say \\\"",
+    ];
+
+    proptest! {
+        #[test]
+        fn every_line_is_in_one_row_and_no_text_of_an_open_quote_is_a_certain_one(
+            lines in prop::collection::vec(prop::sample::select(LINES), 0..40),
+            at_once in 1_usize..7,
+        ) {
+            let file = lines.join("\n");
+            let rows = rows(file.as_bytes());
+            prop_assert_eq!(&self::rows(Trickle(file.as_bytes(), at_once)), &rows);
+            let mut next = 1;
+            let expected: Vec<&str> = file.split('\n').collect();
+            for (number, text, _) in &rows {
+                for line in text.split('\n') {
+                    while expected[next - 1].is_empty() && !line.is_empty() {
+                        next += 1;
+                    }
+                    prop_assert!(next as u64 >= *number);
+                    prop_assert_eq!(expected[next - 1], line, "line {}", next);
+                    next += 1;
+                }
+            }
+            prop_assert!(expected[next - 1..].iter().all(|line| line.is_empty()), "all lines are handed out");
+            // Between a text that begins amid a field and the next unpaired quote, nothing is certain.
+            let begin = expected.iter().position(|line| line.ends_with("note: \"please ring"));
+            if let Some(begin) = begin {
+                let end = expected[begin + 1..].iter().position(|line| line.matches('"').count() % 2 == 1);
+                let end = end.map_or(expected.len(), |end| begin + 1 + end);
+                for (number, text, is_certain) in &rows {
+                    let line = usize::try_from(*number).expect("small") - 1;
+                    prop_assert!(!(begin..=end).contains(&line) || !is_certain, "line {}: {}", number, text);
+                }
+            }
+        }
+    }
 }

@@ -37,7 +37,7 @@ use tokio::{
 pub(crate) const GATEWAY_KEY: &str = "sk_test";
 
 /// How long a command may take.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = harness::PATIENCE.saturating_add(Duration::from_secs(60));
 
 /// The program with servers in its environment: those of the harness, with a database and a namespace of one test.
 pub(crate) struct Program {
