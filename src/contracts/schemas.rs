@@ -101,20 +101,26 @@ fn no_currency() -> Value {
     json!({ "type": "null", "description": "An order has none: all are charged in that of the installation." })
 }
 
-/// What must be true where it stands is not ignored because it is written otherwise.
-fn other_case() -> Value {
-    json!({
-        "^(Total|TOTAL)$": { "type": ["string", "null"], "pattern": decimal_up_to(Cents::new(TOTAL_CENTS_MAX)) },
-        "^(Currency|CURRENCY)$": { "type": "null" },
-    })
-}
-
-/// The same, twice.
-fn both_cases() -> Value {
-    let pairs = [["total", "Total", "TOTAL"], ["currency", "Currency", "CURRENCY"]]
-        .into_iter()
-        .flat_map(|[a, b, c]| [[a, b], [a, c], [b, c]].map(|pair| json!({ "required": pair })));
-    json!({ "anyOf": pairs.collect::<Vec<_>>() })
+/// Names that look like these and are others, as far as a pattern can tell: what must be true where it stands is not ignored because it
+/// is written otherwise.
+fn lookalikes(known: &[&str]) -> Value {
+    let any_case = |name: &str| {
+        let letter = |letter: char| match letter {
+            '_' => "[ -/:-@\\[-`{-~]".to_owned(),
+            letter => format!("[{}{letter}]", letter.to_ascii_uppercase()),
+        };
+        name.chars().map(letter).collect::<String>()
+    };
+    let names: Vec<String> = known.iter().map(|name| any_case(name)).collect();
+    let mark = any_case("_");
+    let pattern = format!(
+        "^(?!(?:{})$)(?:{mark}*(?:{}|{}){mark}*$|.*{})",
+        known.join("|"),
+        names.join("|"),
+        any_case("ccy"),
+        any_case("currency")
+    );
+    json!({ "not": { "pattern": pattern } })
 }
 
 /// An order on its way in.
@@ -144,17 +150,15 @@ pub(super) fn order() -> Value {
                             "description": "A decimal in a string: a JSON number would pass through a float somewhere.",
                         },
                     },
-                    "patternProperties": other_case(),
-                    "not": both_cases(),
+                    "propertyNames": lookalikes(&["product_id", "quantity", "unit_price", "total", "currency"]),
                 },
             },
             "total": total("the sum of quantity × unit_price"),
             "currency": no_currency(),
         },
-        "patternProperties": other_case(),
-        "not": both_cases(),
+        "propertyNames": lookalikes(&["order_code", "customer_id", "lines", "total", "currency"]),
         "description": format!(
-            "Fields that are not named here are ignored. The total must not exceed {}.",
+            "Fields that are not named here are ignored, unless their name only looks like one of these. The total must not exceed {}.",
             Cents::new(TOTAL_CENTS_MAX)
         ),
     })

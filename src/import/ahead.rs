@@ -38,12 +38,22 @@ impl<R: Read> Ahead<R> {
         Ok(self.lines.next()?.map(|place| Line { place, held: None }))
     }
 
-    /// The text of a line, until the next one is read or looked at.
+    /// The text of the line that was read last, until the next one is read or looked at.
     pub(super) fn text(&self, line: &Line) -> &[u8] {
         match &line.held {
             None => self.lines.text(line.place),
             Some(range) => &self.held[range.clone()],
         }
+    }
+
+    /// Has the line that was read last come again.
+    pub(super) fn put_back(&mut self, line: Line) {
+        let held = line.held.unwrap_or_else(|| {
+            let start = self.held.len();
+            self.held.extend_from_slice(self.lines.text(line.place));
+            start..self.held.len()
+        });
+        self.waiting.push_front(Line { place: line.place, held: Some(held) });
     }
 
     /// Reads so many lines ahead, or as many as the file has; how many these are.

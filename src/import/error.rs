@@ -119,6 +119,9 @@ pub struct Lookalike(pub char);
 impl fmt::Display for Lookalike {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let how = if is_unseen(self.0) { "which cannot be seen" } else { "which is none of its letters" };
-        write!(f, "U+{:04X}, {how}", u32::from(self.0))
+        match self.0 {
+            visible @ '!'..='~' => write!(f, "{visible:?}, {how}"),
+            other => write!(f, "U+{:04X}, {how}", u32::from(other)),
+        }
     }
 }

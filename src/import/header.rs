@@ -3,8 +3,7 @@
 use std::io::Read;
 
 use memchr::memchr_iter;
-use pipeline::domain::is_unseen;
-use unicode_normalization::UnicodeNormalization;
+use pipeline::domain::is_like;
 
 use super::{
     error::{Lookalike, ReadError},
@@ -65,7 +64,7 @@ impl Columns {
     /// # Errors
     /// When there is one.
     pub(super) fn without_currency(&self) -> Result<(), ReadError> {
-        match self.names.iter().any(|name| folded(name) == "currency") {
+        match self.names.iter().any(|name| is_like(name, "currency")) {
             true => Err(ReadError::CurrencyColumn),
             false => Ok(()),
         }
@@ -85,10 +84,10 @@ impl Columns {
 
     /// Refuses a name that looks like one with a meaning and is another: what stands below it would not be heeded.
     fn without_lookalikes(&self) -> Result<(), ReadError> {
-        for name in self.names.iter().filter(|name| !name.is_ascii()) {
-            let folded = folded(name);
-            if let Some(column) = self.known.iter().find(|known| **known == folded)
-                && let Some(other) = name.chars().find(|character| !character.is_ascii())
+        let is_known = |name: &str| self.known.iter().any(|known| name.eq_ignore_ascii_case(known));
+        for name in self.names.iter().filter(|name| !is_known(name)) {
+            if let Some(column) = self.known.iter().find(|known| is_like(name, known))
+                && let Some(other) = name.chars().find(|letter| !letter.is_ascii_alphanumeric() && *letter != '_')
             {
                 return Err(ReadError::Lookalike { column, lookalike: Lookalike(other) });
             }
@@ -103,6 +102,15 @@ impl Columns {
     }
 }
 
+/// What the rows of a file have in common.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    /// What separates fields.
+    pub(super) delimiter: u8,
+    /// How many there are.
+    pub(super) columns: usize,
+}
+
 /// Reads the header: the first line with text, or the one below it where that only names the delimiter, as `sep=;`. The
 /// delimiter is the first one under which the header has all that `places` asks for.
 ///
@@ -112,7 +120,7 @@ pub(super) fn read<R: Read, H>(
     lines: &mut Lines<R>,
     known: &'static [&'static str],
     places: impl Fn(Columns) -> Result<H, ReadError>,
-) -> Result<(u8, H), ReadError> {
+) -> Result<(Shape, H), ReadError> {
     let mut text = next_text(lines)?;
     let named = named_delimiter(&text)?;
     if named.is_some() {
@@ -130,8 +138,9 @@ pub(super) fn read<R: Read, H>(
     for &delimiter in tried {
         let Some(columns) = Columns::split(&text, delimiter, known) else { continue };
         let hits = columns.hits();
+        let shape = Shape { delimiter, columns: columns.names.len() };
         match columns.without_lookalikes().and_then(|()| columns.doubled()).and_then(|()| places(columns)) {
-            Ok(header) => return Ok((delimiter, header)),
+            Ok(header) => return Ok((shape, header)),
             Err(reason) if is_first || hits > most => (most, error, is_first) = (hits, reason, false),
             Err(_) => {}
         }
@@ -221,12 +230,6 @@ impl Header {
     pub(super) fn parse(text: &[u8]) -> Result<Self, ReadError> {
         read(&mut Lines::new(text), KNOWN, Self::new).map(|(_, header)| header)
     }
-}
-
-/// A name as one sees it: without what nobody sees, wide letters as the others, in lower case.
-fn folded(name: &str) -> String {
-    let seen: String = name.chars().filter(|&character| !is_unseen(character)).nfkc().collect();
-    seen.trim().to_lowercase()
 }
 
 /// The line as an error message shows it: enough to see a wrong delimiter or a headless file.

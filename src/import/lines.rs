@@ -6,7 +6,7 @@ use memchr::memchr2;
 
 use super::{
     error::ReadError,
-    quotes::{LineEnd, Quotes},
+    quotes::{AmidText, LineEnd, Quotes},
     source::{Encoding, Source},
 };
 
@@ -28,8 +28,18 @@ pub(super) struct Place {
     pub(super) too_long: bool,
     /// LF, CRLF or CR ended it, not the end of the file.
     pub(super) ended: bool,
+    /// By another line break than the first line of the file has: some programs write one within fields.
+    pub(super) is_torn: bool,
     /// How it ends if it is too long and begins outside of quotes.
     pub(super) end: LineEnd,
+}
+
+/// A line break.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Break {
+    Lf,
+    CrLf,
+    Cr,
 }
 
 /// Splits what a reader yields into lines: LF, CRLF and CR all end one, also mixed.
@@ -42,9 +52,8 @@ pub(super) struct Lines<R> {
     buffer: Box<[u8]>,
     /// The part of `buffer` that is read and not handed out yet.
     unread: Range<usize>,
-    /// The last line ended with CR: an LF that follows belongs to it. Looked at with the next line, because it may
-    /// not be read yet.
-    after_cr: bool,
+    /// What ended the first line.
+    first_break: Option<Break>,
     /// The kept part of the last line that was too long.
     prefix: Vec<u8>,
 }
@@ -57,7 +66,7 @@ impl<R: Read> Lines<R> {
             delimiter: b',',
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             unread: 0..0,
-            after_cr: false,
+            first_break: None,
             prefix: Vec::new(),
         }
     }
@@ -96,20 +105,13 @@ impl<R: Read> Lines<R> {
 
     /// The next line, blank ones included; `None` at the end of the file.
     pub(super) fn next(&mut self) -> Result<Option<Place>, ReadError> {
-        if self.after_cr {
-            if self.unread.is_empty() {
-                self.fill()?;
-            }
-            if self.buffer[self.unread.clone()].first() == Some(&b'\n') {
-                self.unread.start += 1;
-            }
-            self.after_cr = false;
-        }
-        let mut searched = 0;
+        let (mut searched, mut at_end) = (0, false);
         let (length, ended) = loop {
             let unread = &self.buffer[self.unread.clone()];
-            match memchr2(b'\n', b'\r', &unread[searched..]) {
-                Some(at) => break (searched + at, true),
+            match memchr2(b'\n', b'\r', &unread[searched..]).map(|at| searched + at) {
+                // An LF that follows belongs to it, and may not be read yet.
+                Some(at) if at + 1 == unread.len() && unread[at] == b'\r' && !at_end => searched = at,
+                Some(at) => break (at, true),
                 None if unread.len() > LINE_BYTES_MAX => break (unread.len(), false),
                 None => searched = unread.len(),
             }
@@ -117,7 +119,11 @@ impl<R: Read> Lines<R> {
                 if self.unread.is_empty() {
                     return Ok(None);
                 }
-                break (searched, false);
+                if searched == self.unread.len() {
+                    break (searched, false);
+                }
+                // Nothing follows the CR.
+                at_end = true;
             }
         };
         self.number += 1;
@@ -126,10 +132,8 @@ impl<R: Read> Lines<R> {
         }
         let start = self.unread.start;
         self.unread.start += length;
-        if ended {
-            self.take_end();
-        }
-        Ok(Some(Place { number: self.number, start, length, too_long: false, ended, end: LineEnd::Closed }))
+        let is_torn = ended && self.take_end();
+        Ok(Some(Place { number: self.number, start, length, too_long: false, ended, is_torn, end: LineEnd::Closed }))
     }
 
     /// Keeps the head of the line at hand and reads on to its end.
@@ -144,6 +148,9 @@ impl<R: Read> Lines<R> {
             match end {
                 Some(at) => {
                     self.unread.start += at;
+                    if self.unread.len() == 1 {
+                        self.fill()?;
+                    }
                     self.take_end();
                     break true;
                 }
@@ -154,14 +161,22 @@ impl<R: Read> Lines<R> {
             }
         };
         let end = quotes.end_line();
-        let end = if quotes.is_open_amid() { LineEnd::Doubtful } else { end };
-        Ok(Place { number: self.number, start: 0, length: 0, too_long: true, ended, end })
+        let end = if quotes.text_amid() == AmidText::No { end } else { LineEnd::Doubtful };
+        Ok(Place { number: self.number, start: 0, length: 0, too_long: true, ended, is_torn: false, end })
     }
 
-    /// Takes the CR or LF at hand.
-    fn take_end(&mut self) {
-        self.after_cr = self.buffer[self.unread.start] == b'\r';
-        self.unread.start += 1;
+    /// Takes the line break at hand; whether it is none of those that end rows of this file.
+    fn take_end(&mut self) -> bool {
+        let unread = &self.buffer[self.unread.clone()];
+        let (kind, length) = match unread {
+            [b'\r', b'\n', ..] => (Break::CrLf, 2),
+            [b'\r', ..] => (Break::Cr, 1),
+            _ => (Break::Lf, 1),
+        };
+        self.unread.start += length;
+        let first = *self.first_break.get_or_insert(kind);
+        // Before LF, CR is a blank.
+        kind != first && (first, kind) != (Break::Lf, Break::CrLf)
     }
 
     /// Reads more behind what is unread, of which the buffer always holds less than half; `false` at the file's end.

@@ -20,23 +20,87 @@ pub(super) struct Quotes {
     amid: Amid,
 }
 
-/// Quotes amid bare fields, where RFC 4180 has none: somebody's text may begin with one, and end with the next.
+/// Quotes amid bare fields, where RFC 4180 has none: somebody's text may begin with one, and end with another.
 #[derive(Debug, Default)]
 struct Amid {
-    /// Text was begun, and not ended.
-    open: bool,
-    /// The character before is a letter or a digit: behind one, a quote stands for inches or is a slip.
-    behind_word: bool,
-    /// The character before is a quote; another one beside it is the same.
-    behind_quote: bool,
+    /// So many texts were begun, one within the other, and not ended.
+    depth: u32,
+    /// One was ended by what may stand for inches, or something ended that had not begun.
+    is_doubtful: bool,
+    /// What stands before a quote that is not judged yet; some side by side are one.
+    pending: Option<Before>,
+    last: Before,
+}
+
+/// What stands before a quote.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// Nothing, a blank or a delimiter.
+    #[default]
+    Gap,
+    /// A mark.
+    Mark,
+    Letter,
+    Digit,
+}
+
+impl Before {
+    fn of(text: &[u8], delimiter: u8) -> Self {
+        let begin = text.iter().rposition(|byte| !matches!(byte, 0x80..=0xBF)).unwrap_or(0);
+        let last = str::from_utf8(&text[begin..]).ok().and_then(|last| last.chars().next());
+        match (text.last(), last) {
+            (None, _) => Self::Gap,
+            (Some(last), _) if *last == delimiter || is_blank(*last) && last.is_ascii() => Self::Gap,
+            (_, Some(last)) if last.is_numeric() => Self::Digit,
+            (_, Some(last)) if last.is_alphabetic() => Self::Letter,
+            (_, Some(last)) if last.is_whitespace() => Self::Gap,
+            _ => Self::Mark,
+        }
+    }
+}
+
+/// Whether a text that was begun amid a field goes on below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AmidText {
+    No,
+    /// If there is an end to it.
+    Perhaps,
+    Yes,
 }
 
 impl Amid {
     fn take_quote(&mut self) {
-        if !self.behind_quote {
-            self.open = !self.open && !self.behind_word;
+        self.pending.get_or_insert(self.last);
+    }
+
+    fn take_plain(&mut self, text: &[u8], delimiter: u8) {
+        self.judge(text.first().is_some_and(|next| *next != delimiter && !is_blank(*next)));
+        self.last = Before::of(text, delimiter);
+    }
+
+    /// Judges the quote before by whether text follows it at once.
+    fn judge(&mut self, is_followed: bool) {
+        let Some(before) = self.pending.take() else { return };
+        match (self.depth, before) {
+            // Inches, or a slip.
+            (0, Before::Digit | Before::Letter) => {}
+            (0, Before::Mark) if !is_followed => self.is_doubtful = true,
+            (0, Before::Gap | Before::Mark) => self.depth = 1,
+            (_, Before::Gap | Before::Mark) if is_followed => self.depth += 1,
+            (_, before) => {
+                self.is_doubtful |= before == Before::Digit;
+                self.depth -= 1;
+            }
         }
-        self.behind_quote = true;
+    }
+
+    fn end(&mut self) -> AmidText {
+        self.judge(false);
+        match (self.depth, self.is_doubtful) {
+            (1.., _) => AmidText::Yes,
+            (0, true) => AmidText::Perhaps,
+            (0, false) => AmidText::No,
+        }
     }
 }
 
@@ -78,9 +142,9 @@ impl Quotes {
         }
     }
 
-    /// Whether a quote amid a bare field has begun a text, and none has ended it.
-    pub(super) fn is_open_amid(&self) -> bool {
-        self.amid.open
+    /// Whether a quote amid a bare field of the record, which has ended, has begun a text that none has ended.
+    pub(super) fn text_amid(&mut self) -> AmidText {
+        self.amid.end()
     }
 
     /// Takes a part of a line.
@@ -102,7 +166,7 @@ impl Quotes {
     /// Takes text without quotes.
     fn take_plain(&mut self, text: &[u8]) {
         let (Some(first), Some(last)) = (text.first(), text.last()) else { return };
-        (self.amid.behind_word, self.amid.behind_quote) = (ends_with_word(text), false);
+        self.amid.take_plain(text, self.delimiter);
         if self.state == State::Quoted {
             return;
         }
@@ -161,12 +225,6 @@ pub(super) fn has_escape(line: &[u8]) -> bool {
     memchr::memchr_iter(b'\\', line).any(|at| line.get(at + 1) == Some(&b'"'))
 }
 
-/// Whether the last character is a letter or a digit.
-fn ends_with_word(text: &[u8]) -> bool {
-    let begin = text.iter().rposition(|byte| !matches!(byte, 0x80..=0xBF)).unwrap_or(0);
-    str::from_utf8(&text[begin..]).is_ok_and(|last| last.chars().all(char::is_alphanumeric))
-}
-
 /// Quotes of a line that do not pair off; some side by side count as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unpaired {
@@ -189,10 +247,13 @@ pub(super) fn unpaired(line: &[u8]) -> Option<Unpaired> {
 /// or a word behind other text.
 pub(super) fn may_open(line: &[u8], delimiter: u8) -> bool {
     let Some(last) = memchr::memrchr(b'"', line) else { return false };
-    let before = line[..last].iter().rposition(|byte| *byte != b'"').map_or(&[][..], |at| &line[..=at]);
+    let Some(before) = line[..last].iter().rposition(|byte| *byte != b'"') else { return false };
     let is_end = |next: &u8| *next == delimiter || is_blank(*next);
-    let ends = line.get(last + 1).is_none_or(is_end) && before.last().is_some_and(|before| !is_end(before));
-    !before.is_empty() && !ends_with_word(before) && !ends
+    match Before::of(&line[..=before], delimiter) {
+        Before::Gap => true,
+        Before::Mark => !line.get(last + 1).is_none_or(is_end),
+        Before::Letter | Before::Digit => false,
+    }
 }
 
 /// Whether nobody sees that something stands there: a blank, a tab, or a byte of those characters of Unicode that are blanks
@@ -283,25 +344,35 @@ mod tests {
 
     #[test]
     fn a_quote_amid_a_field_begins_a_text_unless_it_stands_behind_a_word() {
+        use AmidText::{No, Perhaps, Yes};
         let table = [
-            ("a,b", false),
-            ("a,\"b\"", false),
-            ("a,note: \"please ring", true),
-            ("a,note: \"please, ring,x", true),
-            ("a,note: \"please\" ring", false),
-            ("a,note: \"", true),
-            ("a,note: \"\"please ring", true),
-            ("a,note: \"\"please ring\"\"", false),
-            ("a,thanks\"", false),
-            ("a,Größe\" please", false),
-            ("a,注：\"please", true),
-            ("a,op\"en", false),
-            ("a,5\" pipe", false),
-            ("a,5\"x7\" pipe", false),
-            ("a,5\" pipe,note: \"please", true),
-            ("a,see \"size 5\" please", false),
-            ("\"5\"\" pipe\",note: \"please", true),
-            ("\"a\nb\",note: \"please", true),
+            ("a,b", No),
+            ("a,\"b\"", No),
+            ("a,note: \"please ring", Yes),
+            ("a,note: \"please, ring,x", Yes),
+            ("a,note: \"please\" ring", No),
+            ("a,note: \"", Yes),
+            ("a,note:\"", Perhaps),
+            ("a,note: \"\"please ring", Yes),
+            ("a,note: \"\"please ring\"\"", No),
+            ("a,thanks\"", No),
+            ("a,thanks.\"", Perhaps),
+            ("a,Größe\" please", No),
+            ("a,注：\"please", Yes),
+            ("a,op\"en", No),
+            ("a,5\" pipe", No),
+            ("a,5\"x7\" pipe", No),
+            ("a,5\" pipe,note: \"please", Yes),
+            // What stands for inches may end a text, too.
+            ("a,see \"size 5\" please", Perhaps),
+            ("a,note: \"mount the 5\" pipe", Perhaps),
+            ("a,note: \"5\" and 6\" pipes", Perhaps),
+            // Quotes within quotes.
+            ("a,note: \"call \"Bob", Yes),
+            ("a,note: \"call \"Bob\" now", Yes),
+            ("a,note: \"call \"Bob\" now\"", No),
+            ("\"5\"\" pipe\",note: \"please", Yes),
+            ("\"a\nb\",note: \"please", Yes),
         ];
         for (line, expected) in table {
             let mut quotes = Quotes::new(b',');
@@ -309,7 +380,7 @@ mod tests {
                 quotes.take(line.as_bytes());
                 quotes.end_line();
             }
-            assert_eq!(quotes.is_open_amid(), expected, "{line:?}");
+            assert_eq!(quotes.text_amid(), expected, "{line:?}");
         }
         for (line, expected) in [
             ("", None),

@@ -12,8 +12,9 @@ use super::{
     ahead::{Ahead, Line},
     error::ReadError,
     fields::{Fields, Split},
+    header::Shape,
     lines::{LINE_BYTES_MAX, Lines},
-    quotes::{self, LineEnd, Quotes, Unpaired, has_escape},
+    quotes::{self, AmidText, LineEnd, Quotes, Unpaired, has_escape},
     reject::Unclosed,
     source::Encoding,
 };
@@ -62,6 +63,9 @@ pub(super) struct Records<R> {
     ahead: Ahead<R>,
     fields: Fields,
     delimiter: u8,
+    columns: usize,
+    /// Up to this line, whatever ends them, lines are rows.
+    whole_to: u64,
     /// A row of several lines.
     joined: Vec<u8>,
     /// To the end of the file.
@@ -90,6 +94,8 @@ impl<R: Read> Records<R> {
             ahead: Ahead::new(Lines::new(reader)),
             fields: Fields::default(),
             delimiter: b',',
+            columns: 0,
+            whole_to: 0,
             joined: Vec::new(),
             doubt: None,
             passing: None,
@@ -107,12 +113,12 @@ impl<R: Read> Records<R> {
     /// When it is no CSV, or `read` finds no header.
     pub(super) fn header<H>(
         &mut self,
-        read: impl FnOnce(&mut Lines<R>) -> Result<(u8, H), ReadError>,
+        read: impl FnOnce(&mut Lines<R>) -> Result<(Shape, H), ReadError>,
     ) -> Result<H, ReadError> {
         let lines = &mut self.ahead.lines;
         lines.open()?;
-        let (delimiter, header) = read(lines)?;
-        self.delimiter = delimiter;
+        let (Shape { delimiter, columns }, header) = read(lines)?;
+        (self.delimiter, self.columns) = (delimiter, columns);
         lines.delimit(delimiter);
         Ok(header)
     }
@@ -188,6 +194,11 @@ impl<R: Read> Records<R> {
                     self.oddities.empty_rows += 1;
                     continue;
                 }
+                if place.is_torn && place.number > self.whole_to {
+                    self.ahead.put_back(line);
+                    self.judge_torn(place.number)?;
+                    continue;
+                }
                 return Ok(Some(Found::Line(line)));
             }
             let mut quotes = Quotes::new(self.delimiter);
@@ -198,7 +209,8 @@ impl<R: Read> Records<R> {
                 self.doubt = Some(Doubt { line: place.number, why });
                 return Ok(Some(Found::Line(line)));
             }
-            if end == LineEnd::Closed && !is_broken && !quotes.is_open_amid() {
+            let amid = quotes.text_amid();
+            if end == LineEnd::Closed && !is_broken && amid == AmidText::No {
                 return Ok(Some(Found::Line(line)));
             }
             self.joined.clear();
@@ -206,13 +218,33 @@ impl<R: Read> Records<R> {
             (self.left_number, self.left_end) = (place.number, (place.too_long, place.ended));
             let found = match end {
                 LineEnd::Open => self.join(place.number, quotes)?,
-                _ if quotes.is_open_amid() => self.join_note(place.number)?,
+                _ if amid != AmidText::No => self.join_note(place.number, amid, is_broken)?,
                 _ => self.join_escaped(place.number)?,
             };
             if found.is_some() {
                 return Ok(found);
             }
         }
+    }
+
+    /// Of the next line, which ends with another line break than the rows of the file: what some programs write within fields. It and
+    /// the lines down to the next break of a row are rows if all of them look like rows, and otherwise text.
+    fn judge_torn(&mut self, first: u64) -> Result<(), ReadError> {
+        let near = self.ahead.look(ROW_LINES_MAX)?;
+        let count = self.ahead.seen(near).position(|(place, _)| !place.is_torn).map_or(near, |index| index + 1);
+        let mut fields = Fields::default();
+        let is_row =
+            |text: &[u8]| fields.split(text, self.delimiter).is_none() && fields.view(text).len() == self.columns;
+        if self.ahead.seen(count).map(|(_, text)| text).filter(|text| !is_blank(text)).all(is_row) {
+            self.whole_to = first + count as u64 - 1;
+            return Ok(());
+        }
+        let is_open = self.ahead.seen(count).any(|(_, text)| quotes::unpaired(text).is_some());
+        let doubt = Doubt { line: first, why: Unclosed::OtherBreak };
+        self.joined.clear();
+        self.doubt_ahead(count, doubt)?;
+        self.spreading = is_open.then_some((doubt, true));
+        Ok(())
     }
 
     /// Of a line that ends with a backslash, which is in `joined`: some programs write one before a line break within a field.
@@ -235,10 +267,17 @@ impl<R: Read> Records<R> {
         Ok(None)
     }
 
-    /// Of a row that is in `joined`, in which a quote amid a field begins somebody's text.
-    fn join_note(&mut self, first: u64) -> Result<Option<Found>, ReadError> {
-        self.spread(Doubt { line: first, why: Unclosed::AmidText }, true)?;
-        Ok(None)
+    /// Of a row that is in `joined`, in which a quote amid a field begins somebody's text, or may begin one.
+    fn join_note(&mut self, first: u64, amid: AmidText, is_broken: bool) -> Result<Option<Found>, ReadError> {
+        let doubt = Doubt { line: first, why: Unclosed::AmidText };
+        match self.spread(doubt, amid == AmidText::Yes)? {
+            true => Ok(None),
+            false if is_broken => self.join_escaped(first),
+            false => {
+                self.fields.split(&self.joined, self.delimiter);
+                Ok(Some(self.whole(first)))
+            }
+        }
     }
 
     /// Doubts what is in `joined`, and what may be text below it: up to the last line near by with quotes that begin or end one.
@@ -309,8 +348,11 @@ impl<R: Read> Records<R> {
                 LineEnd::Open => {}
                 LineEnd::Doubtful if has_escapes => break Unclosed::Escaped,
                 LineEnd::Doubtful => break Unclosed::AmidText,
-                LineEnd::Closed if quotes.is_open_amid() => return self.join_note(first),
                 LineEnd::Closed => {
+                    let amid = quotes.text_amid();
+                    if amid != AmidText::No {
+                        return self.join_note(first, amid, false);
+                    }
                     self.oddities.rows_of_several_lines += 1;
                     self.oddities.first_of_several_lines.get_or_insert(first);
                     self.fields.split(&self.joined, self.delimiter);

@@ -105,6 +105,8 @@ pub enum Unclosed {
     Endless,
     /// A backslash stands before it, which some programs read as a part of it and others as text.
     Escaped,
+    /// The line ends with another line break than the rows of the file, as some programs write it within a field.
+    OtherBreak,
     /// A backslash stands at the end of the line, where some programs write one before a line break within a field.
     EscapedBreak,
 }
@@ -153,6 +155,13 @@ impl fmt::Display for Reason {
                      a row, or text of the one before; put such fields into quotes, without the backslash"
                 )
             }
+            Self::UnbalancedQuote { line, why: Unclosed::OtherBreak } => {
+                write!(
+                    f,
+                    "line {line} ends with another line break than the first one of the file: from there to the next one of that \
+                     kind, this may be rows, or text of one; put fields that go over lines into quotes, or use one kind of line break"
+                )
+            }
             Self::UnbalancedQuote { line, why } => {
                 let how = match why {
                     Unclosed::Never => "is never closed".to_owned(),
@@ -164,7 +173,7 @@ impl fmt::Display for Reason {
                          a quote is written twice, and a backslash does not stand before one)"
                             .to_owned()
                     }
-                    Unclosed::EscapedBreak | Unclosed::Endless => {
+                    Unclosed::EscapedBreak | Unclosed::OtherBreak | Unclosed::Endless => {
                         format!("is not closed within {ROW_LINES_MAX} lines and {LINE_BYTES_MAX} bytes")
                     }
                 };
@@ -180,7 +189,8 @@ impl fmt::Display for Reason {
             Self::InvalidUtf8 => f.write_str("the value is not UTF-8: save the file as UTF-8"),
             Self::InvalidOrderCode(why) => why.fmt(f),
             Self::SpoiltCode => f.write_str(
-                "a spreadsheet has put this in the place of the code, and of other codes: format the column as text, and export anew",
+                "a spreadsheet or another program has put this in the place of the code, and of other codes: format the column as text, \
+                 and export anew",
             ),
             Self::InvalidCustomerId => InvalidOrder::CustomerId.fmt(f),
             Self::InvalidProductId => InvalidOrder::ProductId.fmt(f),

@@ -18,12 +18,13 @@ pub(super) fn as_text(field: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether a spreadsheet has put this in the place of what was there: a long number, a date that was none, a formula that has no
-/// value. Several values become one by that.
+/// Whether a spreadsheet, or a program without a value, has put this in the place of what was there: of a long number, a date that
+/// was none, a formula that has no value. Several values become one by that.
 pub(super) fn is_spoilt(field: &str) -> bool {
-    // Wide characters are shown like the others.
+    // Wide characters are shown like the others; an apostrophe marks a text.
     let field = if field.is_ascii() { Cow::Borrowed(field) } else { field.nfkc().collect() };
-    is_rounded(&field) || is_error(&field)
+    let field = field.strip_prefix('\'').unwrap_or(&field);
+    is_rounded(field) || is_error(field) || is_nothing(field)
 }
 
 /// A number as `1.23457E+11`: with an exponent, and a sign of it or places.
@@ -31,6 +32,7 @@ fn is_rounded(field: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.chars().all(char::is_numeric);
     let unsigned = field.strip_prefix(['+', '-', '−']).unwrap_or(field);
     let Some((mantissa, exponent)) = unsigned.split_once(['E', 'e']) else { return false };
+    let (mantissa, exponent) = (mantissa.trim_end(), exponent.trim());
     let digits = exponent.strip_prefix(['+', '-', '−']);
     let (whole, places) = match mantissa.split_once(['.', ',', '٫']) {
         Some((whole, places)) => (whole, Some(places)),
@@ -44,18 +46,52 @@ fn is_rounded(field: &str) -> bool {
 
 /// An error in any language, as `#REF!`, `#NV` or `Err:502`, or a column that is too narrow.
 fn is_error(field: &str) -> bool {
-    if let Some(name) = field.strip_prefix('#') {
+    let name = field.trim_start_matches(['=', '-', '$', '€']);
+    if let Some(name) = name.strip_prefix('#') {
         return !name.is_empty() && (name.ends_with(['!', '?']) || !name.contains(char::is_numeric));
     }
-    // https://help.libreoffice.org/latest/en-US/text/scalc/05/02140000.html
-    const ERRORS: [&str; 6] = ["err", "erreur", "fehler", "fout", "błąd", "ошибка"];
-    field.split_once(':').is_some_and(|(name, code)| {
-        let code = code.trim_start();
-        ERRORS.contains(&name.trim_end().to_lowercase().as_str())
-            && code.len() == 3
-            && code.starts_with('5')
-            && code.bytes().all(|byte| byte.is_ascii_digit())
-    })
+    // LibreOffice's, and its word for it in other languages.
+    const ERRORS: [&str; 24] = [
+        "err",
+        "error",
+        "erreur",
+        "fehler",
+        "fout",
+        "errore",
+        "erro",
+        "błąd",
+        "ошибка",
+        "помилка",
+        "chyba",
+        "hiba",
+        "hata",
+        "virhe",
+        "feil",
+        "fejl",
+        "fel",
+        "eroare",
+        "грешка",
+        "σφάλμα",
+        "エラー",
+        "错误",
+        "錯誤",
+        "오류",
+    ];
+    field.contains("#REF!")
+        || field.split_once(':').is_some_and(|(name, code)| {
+            let code = code.trim_start();
+            ERRORS.contains(&name.trim_end().to_lowercase().as_str())
+                && code.len() == 3
+                && code.starts_with('5')
+                && code.bytes().all(|byte| byte.is_ascii_digit())
+        })
+}
+
+/// What programs write that have no value.
+fn is_nothing(field: &str) -> bool {
+    const NOTHING: [&str; 10] =
+        ["null", "(null)", "nil", "none", "nan", "undefined", "n/a", "[object object]", "loading...", "loading…"];
+    field.len() <= 15 && NOTHING.contains(&field.to_lowercase().as_str())
 }
 
 #[cfg(test)]
@@ -64,18 +100,45 @@ mod tests {
 
     #[test]
     fn what_a_spreadsheet_leaves_of_a_code_is_no_code() {
-        let rounded =
-            ["1.23457E+11", "1,23457E+11", "1.00E+05", "5E+15", "1.23457e+11", "1.E+11", "-1.2E+11", "+1E+11"];
+        let rounded = [
+            "1.23457E+11",
+            "1,23457E+11",
+            "1,23457 E+11",
+            "1.00E+05",
+            "5E+15",
+            "1.23457e+11",
+            "1.E+11",
+            "-1.2E+11",
+            "+1E+11",
+        ];
         let wide = ["１．２３４５７Ｅ＋１１", "1.2E-7", "1e-07", "1.23457E11", "12E+5", "＃ＲＥＦ！"];
         let errors =
             ["#REF!", "#N/A", "#NAME?", "#DIV/0!", "#NV", "#BEZUG!", "#ÜBERLAUF!", "#NOM?", "#¿NOMBRE?", "#Н/Д"];
-        let others = ["#GETTING_DATA", "#ERROR!", "########", "Err:502", "Fehler: 508", "Erreur :522", "#CALC!"];
+        let others = [
+            "#GETTING_DATA",
+            "#ERROR!",
+            "########",
+            "Err:502",
+            "'#NV",
+            "=#REF!",
+            "Sheet1!#REF!",
+            "-#####",
+            "エラー:502",
+            "NULL",
+            "NaN",
+            "undefined",
+            "n/a",
+            "Fehler: 508",
+            "Erreur :522",
+            "#CALC!",
+        ];
         for spoilt in rounded.iter().chain(&wide).chain(&errors).chain(&others) {
             assert!(is_spoilt(spoilt), "{spoilt}");
         }
-        for code in
-            ["", "1", "E+5", "12E5", "A1.0E+05", "#", "#1", "#1001-B", "ORD#REF!", "1E+", "SHOP:502", "Err:1", "1.5"]
-        {
+        for code in [
+            "", "1", "E+5", "12E5", "A1.0E+05", "#", "#1", "#1001-B", "ORD#1!", "1E+", "NULL-1", "nano", "SHOP:502",
+            "Err:1", "1.5",
+        ] {
             assert!(!is_spoilt(code), "{code}");
         }
     }

@@ -16,4 +16,4 @@ pub use state::{
     ActionOutcome, ActionVerb, ActionVia, ApiRole, CallbackKind, CallbackOutcome, EventKind, FailureReason,
     NotificationChannel, NotificationStatus, OrderStatus, PaymentStatus, RefundStatus, Refusal, UnknownWord,
 };
-pub use text::is_unseen;
+pub use text::{is_like, is_unseen};

@@ -1,6 +1,9 @@
 //! Characters that nobody sees, and texts that look like others: what no name may have.
 
-use unicode_normalization::is_nfc;
+use std::borrow::Cow;
+
+use unicode_normalization::{UnicodeNormalization, char::is_combining_mark, is_nfc};
+use unicode_security::confusable_detection::skeleton;
 
 /// What makes a text look like another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,9 +45,60 @@ pub const fn is_unseen(character: char) -> bool {
     )
 }
 
+/// Whether somebody who reads a name of a field may take it for this known one, which it is not: because of a character that
+/// nobody sees, a letter of another alphabet, an accent, its case, another mark between words, or marks around it. Anything that says
+/// what currency it is stands for `currency`.
+pub fn is_like(name: &str, known: &str) -> bool {
+    let plain = plain(name);
+    let is_like = match plain.is_ascii() {
+        true => plain == known,
+        false => skeleton(&plain).eq(skeleton(known)),
+    };
+    is_like || known == "currency" && (plain.contains("currency") || plain == "ccy")
+}
+
+/// A name in small letters without accents, its words joined with `_`.
+fn plain(name: &str) -> Cow<'_, str> {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+    if !name.is_empty() && name.bytes().all(is_plain) {
+        return Cow::Borrowed(name);
+    }
+    let seen: String = name.chars().filter(|&character| !is_unseen(character)).nfkd().collect();
+    let small: String = seen.to_lowercase().nfkd().filter(|&character| !is_combining_mark(character)).collect();
+    let words: Vec<&str> = small.split(|character: char| !character.is_alphanumeric()).collect();
+    Cow::Owned(words.join("_").trim_matches('_').to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_look_alike_are_known_as_that() {
+        for name in [
+            "Total",
+            "TOTAL",
+            "total\u{200b}",
+            "tot\u{ad}al",
+            "Ｔotal",
+            "t\u{43e}tal",
+            "tótal",
+            "total:",
+            " *total* ",
+            "'total'",
+        ] {
+            assert!(is_like(name, "total"), "{name:?}");
+        }
+        for name in ["unit price", "Unit-Price", "unit_pr\u{131}ce", "UNIT_PR\u{130}CE", "unit.price"] {
+            assert!(is_like(name, "unit_price"), "{name:?}");
+        }
+        for name in ["currency_code", "Order Currency", "currenc\u{443}", "CCY", "curr\u{200b}ency"] {
+            assert!(is_like(name, "currency"), "{name:?}");
+        }
+        for name in ["", "totals", "subtotal", "note", "total_weight", "合計", "_"] {
+            assert!(!is_like(name, "total") && !is_like(name, "currency"), "{name:?}");
+        }
+    }
 
     #[test]
     fn what_cannot_be_seen_is_found() {

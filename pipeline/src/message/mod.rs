@@ -2,20 +2,22 @@
 
 mod callback;
 mod entry_id;
+mod order;
 mod refund;
 
 pub use callback::{CALLBACK_TEXT_BYTES_MAX, Callback, WEBHOOK_ID, decode_callback, encode_callback};
 pub use entry_id::EntryId;
+pub use order::{decode_order, encode_order};
 pub use refund::{IncomingRefund, decode_refund, encode_refund};
 
-use std::{borrow::Cow, fmt, marker::PhantomData, str::FromStr};
+use std::{fmt, marker::PhantomData, str::FromStr};
 
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use crate::domain::{Cents, CustomerId, InvalidOrder, Line, Order, OrderCode, OrderId, ProductId};
+use crate::domain::{InvalidOrder, Order, OrderId};
 
 /// Most bytes in the `body` of a message.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
@@ -221,36 +223,6 @@ pub struct Incoming {
     pub received_ms: u64,
 }
 
-#[derive(Serialize, Deserialize)]
-struct OrderBody<'a> {
-    #[serde(borrow)]
-    order_code: Cow<'a, str>,
-    customer_id: i64,
-    #[serde(borrow)]
-    lines: Vec<Object<LineBody<'a>>>,
-    /// Need not be there, and is not written; where it is, it has to be true.
-    #[serde(borrow, default, skip_serializing, alias = "Total", alias = "TOTAL")]
-    total: Option<Cow<'a, str>>,
-    /// Is not there: whoever says what an order is charged in has to be told that nobody heeds it.
-    #[serde(default, skip_serializing, alias = "Currency", alias = "CURRENCY")]
-    currency: Option<IgnoredAny>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct LineBody<'a> {
-    product_id: i64,
-    quantity: i32,
-    /// A decimal in a string: a JSON number would pass through a float somewhere.
-    #[serde(borrow)]
-    unit_price: Cow<'a, str>,
-    /// As in [`OrderBody`], of this line.
-    #[serde(borrow, default, skip_serializing, alias = "Total", alias = "TOTAL")]
-    total: Option<Cow<'a, str>>,
-    /// As in [`OrderBody`].
-    #[serde(default, skip_serializing, alias = "Currency", alias = "CURRENCY")]
-    currency: Option<IgnoredAny>,
-}
-
 /// A struct that is read from a JSON object only: serde would take an array of its values, too.
 #[derive(Serialize)]
 #[serde(transparent)]
@@ -283,69 +255,6 @@ impl Message for Incoming {
     }
 }
 
-/// Reads the JSON of an order.
-///
-/// # Errors
-/// When it is no JSON of the documented shape, or a value is out of bounds.
-pub fn decode_order(body: &[u8]) -> Result<Order, Undecodable> {
-    let Object(body): Object<OrderBody<'_>> = serde_json::from_slice(body)?;
-    let lines = body
-        .lines
-        .iter()
-        .map(|Object(line)| {
-            Ok(Line {
-                product_id: ProductId(line.product_id),
-                quantity: line.quantity,
-                unit_price: Cents::parse_price(line.unit_price.as_bytes()).map_err(|_| InvalidOrder::UnitPrice)?,
-            })
-        })
-        .collect::<Result<_, InvalidOrder>>()?;
-    let order = Order::new(OrderCode::new(body.order_code)?, CustomerId(body.customer_id), lines)?;
-    let is_wrong = |total: &Option<Cow<'_, str>>, sum: Option<Cents>| {
-        total.as_ref().is_some_and(|total| Cents::parse_total(total.as_bytes()).ok() != sum)
-    };
-    if body.currency.is_some() || body.lines.iter().any(|Object(line)| line.currency.is_some()) {
-        let detail = "an order has no currency: all are charged in that of the installation; leave it out";
-        return Err(Undecodable::new(DeadReason::InvalidOrder, detail));
-    }
-    for (Object(body), line) in body.lines.iter().zip(order.lines()) {
-        let amount = line.unit_price.checked_mul(line.quantity);
-        if let Some(amount) = amount.filter(|_| is_wrong(&body.total, amount)) {
-            let detail = format!("a line's total must be quantity × unit_price, which is {amount}");
-            return Err(Undecodable::new(DeadReason::InvalidOrder, detail));
-        }
-    }
-    if is_wrong(&body.total, Some(order.total())) {
-        let detail = format!("total must be the sum of quantity × unit_price, which is {}", order.total());
-        return Err(Undecodable::new(DeadReason::InvalidOrder, detail));
-    }
-    Ok(order)
-}
-
-/// Writes the JSON of an order.
-pub fn encode_order(order: &Order) -> Vec<u8> {
-    let body = OrderBody {
-        order_code: Cow::Borrowed(order.code().as_str()),
-        customer_id: order.customer_id().0,
-        lines: order
-            .lines()
-            .iter()
-            .map(|line| {
-                Object(LineBody {
-                    product_id: line.product_id.0,
-                    quantity: line.quantity,
-                    unit_price: Cow::Owned(line.unit_price.to_string()),
-                    total: None,
-                    currency: None,
-                })
-            })
-            .collect(),
-        total: None,
-        currency: None,
-    };
-    serde_json::to_vec(&body).expect("texts and integers are always JSON")
-}
-
 /// Between the stages an order is only named: what it holds and where it stands is read from Postgres.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderRef {
@@ -372,6 +281,7 @@ impl Message for OrderRef {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Cents;
 
     fn entry(fields: &[(&str, &[u8])]) -> Entry {
         Entry {
@@ -440,6 +350,9 @@ mod tests {
             br#"{"order_code":"\ud800","customer_id":1,"lines":[]}"#,
             br#"["A",1,[{"product_id":1,"quantity":1,"unit_price":"1"}]]"#,
             br#"{"order_code":"A","customer_id":1,"lines":[[1,1,"1"]]}"#,
+            br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":1,"unit_price":"1"}],"Currency":"USD"}"#,
+            br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":1,"unit_price":"1"}],"TOTAL":"2"}"#,
+            br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":1,"unit_price":"1","Quantity":3}]}"#,
         ] {
             assert_eq!(reason(body), DeadReason::Undecodable, "{}", String::from_utf8_lossy(body));
         }
@@ -452,8 +365,6 @@ mod tests {
             br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":1,"unit_price":"1"}],"total":"1.01"}"#,
             br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":1,"unit_price":"1"}],"total":"x"}"#,
             br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":1,"unit_price":"1"}],"currency":"USD"}"#,
-            br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":1,"unit_price":"1"}],"Currency":"USD"}"#,
-            br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":1,"unit_price":"1"}],"TOTAL":"2"}"#,
             br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":1,"unit_price":"1","currency":"USD"}]}"#,
             br#"{"order_code":"A","customer_id":1,"lines":[{"product_id":1,"quantity":2,"unit_price":"1","total":"1"}]}"#,
         ] {

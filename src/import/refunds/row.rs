@@ -68,7 +68,14 @@ pub(super) struct BadRow<'a> {
 /// Reads a row.
 pub(super) fn parse<'a>(record: &Record<'a>, header: &Header) -> Result<RefundRequest, BadRow<'a>> {
     let expected = header.columns.names.len();
-    let read = check_shape(record, expected).and_then(|()| parse_values(&record.split, header));
+    let read = check_shape(record, expected).and_then(|()| {
+        // An empty amount gives everything back, and one that was cut off is not empty.
+        let is_last = header.amount + 1 == expected;
+        if is_last && !record.ended && record.split.get(header.amount).is_empty() {
+            return Err((None, record.text, Reason::CutOff { found: expected - 1, expected }));
+        }
+        parse_values(&record.split, header)
+    });
     read.map_err(|(column, value, reason)| {
         let name = |column| name_in_bad_row(record, column, expected).filter(|name| !name.is_empty());
         BadRow { refund_key: name(header.refund_key), order_code: name(header.order_code), column, value, reason }

@@ -143,6 +143,18 @@ fn a_text_without_a_field_of_its_own_is_no_order_and_what_follows_it_is() {
         assert_eq!(outcome.codes(), ["Z"], "{}", &text[..40]);
         assert!(outcome.reasons().iter().all(|reason| reason.contains("unbalanced_quote")), "{:?}", outcome.reasons());
     }
+    // Line breaks of another kind than those of the file, where not all that they end are rows.
+    let head = format!("{NOTED}{good}").replace('\n', "\r\n");
+    for (text, codes) in [
+        ("A,1,1,1,1.00,a\nEVIL,2,2,50,0.01,x\nthanks\r\n", vec!["Z", "Y"]),
+        ("A,1,1,1,1.00,a\rEVIL,2,2,50,0.01,x\rthanks\r\n", vec!["Z", "Y"]),
+        ("A,1,1,1,1.00,a\nEVIL,2,2,50,0.01,x\n\nthanks,\"b\r\n", vec!["Z"]),
+        ("A,1,1,1,1.00,x\nB,1,1,1,1.00,x\n\n", vec!["Z", "A", "B", "Y"]),
+        ("A,1,1,1,1.00,\"a\nEVIL,2,2,50,0.01,x\"\r\n", vec!["Z", "A", "Y"]),
+    ] {
+        let outcome = import_text(format!("{head}{text}Y,1,1,1,1.00,x\r\n"));
+        assert_eq!(outcome.codes(), codes, "{text:?}");
+    }
     // Quotes of a line of which the end is not known.
     for text in [format!("A,1,1,1,1.00,note: \"{x}\n{evil}"), format!("A,1,1,1,1.00,note: \"a\n{x},\"\n{evil}")] {
         assert_eq!(import_text(format!("{NOTED}{text}{good}")).codes(), [""; 0], "{}", &text[..40]);
