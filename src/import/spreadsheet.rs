@@ -91,7 +91,7 @@ fn is_error(field: &str) -> bool {
 fn is_nothing(field: &str) -> bool {
     const NOTHING: [&str; 10] =
         ["null", "(null)", "nil", "none", "nan", "undefined", "n/a", "[object object]", "loading...", "loading…"];
-    field.len() <= 15 && NOTHING.contains(&field.to_lowercase().as_str())
+    NOTHING.iter().any(|nothing| nothing.eq_ignore_ascii_case(field))
 }
 
 #[cfg(test)]
