@@ -174,9 +174,7 @@ impl<R: Read> Lines<R> {
             _ => (Break::Lf, 1),
         };
         self.unread.start += length;
-        let first = *self.first_break.get_or_insert(kind);
-        // Before LF, CR is a blank.
-        kind != first && (first, kind) != (Break::Lf, Break::CrLf)
+        kind != *self.first_break.get_or_insert(kind)
     }
 
     /// Reads more behind what is unread, of which the buffer always holds less than half; `false` at the file's end.

@@ -155,7 +155,7 @@ impl Form {
 
     /// What people should know of it; nothing of an ordinary file.
     pub fn notes(&self) -> Vec<String> {
-        let Oddities { rows_of_several_lines, first_of_several_lines, empty_rows } = self.oddities;
+        let Oddities { rows_of_several_lines, first_of_several_lines, empty_rows, last_without_end } = self.oddities;
         let separated = match self.delimiter {
             ',' => String::new(),
             delimiter => {
@@ -179,6 +179,11 @@ impl Form {
         if empty_rows > 0 {
             let rows = if empty_rows == 1 { "row" } else { "rows" };
             notes.push(format!("passed over {empty_rows} {rows} with nothing in any column"));
+        }
+        if let Some(line) = last_without_end {
+            notes.push(format!(
+                "line {line}, the last one, has no line end: if the file was cut off, so was what stands there"
+            ));
         }
         notes
     }

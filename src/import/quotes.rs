@@ -256,6 +256,11 @@ pub(super) fn may_open(line: &[u8], delimiter: u8) -> bool {
     }
 }
 
+/// Whether the last that is seen of a line is a backslash.
+pub(super) fn ends_with_backslash(text: &[u8]) -> bool {
+    text.iter().rfind(|&&byte| byte != b' ' && byte != b'\t') == Some(&b'\\')
+}
+
 /// Whether nobody sees that something stands there: a blank, a tab, or a byte of those characters of Unicode that are blanks
 /// or show nothing (U+00A0, U+200B, U+FEFF and their like). That other characters have such bytes, too, makes a row doubtful
 /// at the most.

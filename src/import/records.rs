@@ -14,7 +14,7 @@ use super::{
     fields::{Fields, Split},
     header::Shape,
     lines::{LINE_BYTES_MAX, Lines},
-    quotes::{self, AmidText, LineEnd, Quotes, Unpaired, has_escape},
+    quotes::{self, AmidText, LineEnd, Quotes, Unpaired, ends_with_backslash, has_escape},
     reject::Unclosed,
     source::Encoding,
 };
@@ -55,6 +55,8 @@ pub struct Oddities {
     pub first_of_several_lines: Option<u64>,
     /// Rows of nothing but delimiters, as spreadsheets leave them behind; they are not counted as rows.
     pub empty_rows: u64,
+    /// The last row, if no line break ends it: it may have been cut off.
+    pub last_without_end: Option<u64>,
 }
 
 /// Splits what a reader yields into rows and their fields.
@@ -151,6 +153,10 @@ impl<R: Read> Records<R> {
             }
             Found::Joined { number, text, too_long, ended } => (number, &self.joined[text], too_long, ended),
         };
+        // What a quote ends is whole.
+        if !ended && text.last() != Some(&b'"') {
+            self.oddities.last_without_end = Some(number);
+        }
         let split = self.fields.view(text);
         Ok(Some(Record { number, text, split, too_long, ended, doubt: self.passing.or(self.doubt) }))
     }
@@ -393,11 +399,6 @@ impl<R: Read> Records<R> {
             (0..split.len()).all(|index| is_blank(split.get(index)))
         }
     }
-}
-
-/// Whether the last that is seen of a line is a backslash.
-fn ends_with_backslash(text: &[u8]) -> bool {
-    text.iter().rfind(|&&byte| byte != b' ' && byte != b'\t') == Some(&b'\\')
 }
 
 /// Nothing but blanks and delimiters.

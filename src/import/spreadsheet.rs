@@ -89,9 +89,35 @@ fn is_error(field: &str) -> bool {
 
 /// What programs write that have no value.
 fn is_nothing(field: &str) -> bool {
-    const NOTHING: [&str; 10] =
-        ["null", "(null)", "nil", "none", "nan", "undefined", "n/a", "[object object]", "loading...", "loading…"];
-    NOTHING.iter().any(|nothing| nothing.eq_ignore_ascii_case(field))
+    const NOTHING: [&str; 26] = [
+        "null",
+        "NULL",
+        "Null",
+        "(null)",
+        "(NULL)",
+        "<null>",
+        "\\N",
+        "nil",
+        "None",
+        "NaN",
+        "nan",
+        "NaT",
+        "<NA>",
+        "undefined",
+        "N/A",
+        "n/a",
+        "#",
+        "inf",
+        "Infinity",
+        "1.#IND",
+        "-1.#IND",
+        "1.#QNAN",
+        "(blank)",
+        "[object Object]",
+        "Loading...",
+        "Loading…",
+    ];
+    NOTHING.contains(&field)
 }
 
 #[cfg(test)]
@@ -136,7 +162,7 @@ mod tests {
             assert!(is_spoilt(spoilt), "{spoilt}");
         }
         for code in [
-            "", "1", "E+5", "12E5", "A1.0E+05", "#", "#1", "#1001-B", "ORD#1!", "1E+", "NULL-1", "nano", "SHOP:502",
+            "", "1", "E+5", "12E5", "A1.0E+05", "N", "#1", "#1001-B", "ORD#1!", "1E+", "NULL-1", "nano", "SHOP:502",
             "Err:1", "1.5",
         ] {
             assert!(!is_spoilt(code), "{code}");

@@ -85,12 +85,13 @@ fn await_answer(folder: &Folder) -> anyhow::Result<()> {
     let begun = Instant::now();
     let mut ran = false;
     while !answers(folder) {
-        if signals::is_ending() {
-            bail!("Redis is not waited for any longer");
-        }
         let runs = is_running(folder);
         let ended = !runs && (ran || begun.elapsed() > FIRST_STEPS);
         ran |= runs;
+        // Before it has written its pid file, nobody could stop it.
+        if ran && signals::is_ending() {
+            bail!("Redis is not waited for any longer");
+        }
         if ended || begun.elapsed() > START_PATIENCE {
             let log = data(folder).join("redis.log");
             bail!("Redis did not start; its log ends with:\n{}", process::log_tail(&log));

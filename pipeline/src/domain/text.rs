@@ -1,7 +1,5 @@
 //! Characters that nobody sees, and texts that look like others: what no name may have.
 
-use std::borrow::Cow;
-
 use unicode_normalization::{UnicodeNormalization, char::is_combining_mark, is_nfc};
 use unicode_security::confusable_detection::skeleton;
 
@@ -46,27 +44,55 @@ pub const fn is_unseen(character: char) -> bool {
 }
 
 /// Whether somebody who reads a name of a field may take it for this known one, which it is not: because of a character that
-/// nobody sees, a letter of another alphabet, an accent, its case, another mark between words, or marks around it. Anything that says
-/// what currency it is stands for `currency`.
+/// nobody sees, a letter of another alphabet, an accent, its case, or what joins its words and stands around them. Anything that
+/// says what currency it is stands for `currency`.
 pub fn is_like(name: &str, known: &str) -> bool {
-    let plain = plain(name);
-    let is_like = match plain.is_ascii() {
-        true => plain == known,
-        false => skeleton(&plain).eq(skeleton(known)),
+    let letters = letters(name);
+    let small = letters.to_lowercase();
+    let known_letters = known.replace('_', "");
+    let is_like = match letters.is_ascii() {
+        true => small == known_letters,
+        // Letters of other alphabets look like Latin ones in capitals or in small.
+        false => {
+            let seen: String = skeleton(&letters).collect();
+            seen.to_lowercase() == skeleton(&known_letters).collect::<String>().to_lowercase()
+                || seen.to_lowercase() == skeleton(&known_letters.to_uppercase()).collect::<String>().to_lowercase()
+                || skeleton(&small).eq(skeleton(&known_letters))
+        }
     };
-    is_like || known == "currency" && (plain.contains("currency") || plain == "ccy")
+    is_like || known == "currency" && says_currency(&letters)
 }
 
-/// A name in small letters without accents, its words joined with `_`.
-fn plain(name: &str) -> Cow<'_, str> {
-    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
-    if !name.is_empty() && name.bytes().all(is_plain) {
-        return Cow::Borrowed(name);
+/// The letters and digits of a name, without accents.
+fn letters(name: &str) -> String {
+    let is_letter = |character: &char| character.is_alphanumeric() && !is_unseen(*character);
+    match name.is_ascii() {
+        true => name.chars().filter(is_letter).collect(),
+        false => name.nfkd().filter(|&character| !is_combining_mark(character)).filter(is_letter).collect(),
     }
-    let seen: String = name.chars().filter(|&character| !is_unseen(character)).nfkd().collect();
-    let small: String = seen.to_lowercase().nfkd().filter(|&character| !is_combining_mark(character)).collect();
-    let words: Vec<&str> = small.split(|character: char| !character.is_alphanumeric()).collect();
-    Cow::Owned(words.join("_").trim_matches('_').to_owned())
+}
+
+/// Whether the letters of a name say what currency something is.
+fn says_currency(letters: &str) -> bool {
+    const WORDS: [&str; 12] = [
+        "currency",
+        "currencies",
+        "waehrung",
+        "wahrung",
+        "devise",
+        "divisa",
+        "moneda",
+        "valuta",
+        "moeda",
+        "waluta",
+        "валюта",
+        "通貨",
+    ];
+    let seen: String = skeleton(&letters.to_uppercase()).collect();
+    let small = letters.to_lowercase();
+    WORDS.iter().any(|word| small.contains(word))
+        || seen.eq_ignore_ascii_case("currency")
+        || ["ccy", "cur", "curr", "iso4217"].contains(&small.as_str())
 }
 
 #[cfg(test)]
@@ -86,13 +112,33 @@ mod tests {
             "total:",
             " *total* ",
             "'total'",
+            "total_",
+            "to-tal",
+            "\u{3a4}\u{39f}TAL",
+            "\u{422}\u{41e}\u{422}\u{410}L",
         ] {
             assert!(is_like(name, "total"), "{name:?}");
         }
-        for name in ["unit price", "Unit-Price", "unit_pr\u{131}ce", "UNIT_PR\u{130}CE", "unit.price"] {
+        for name in [
+            "unit price",
+            "unit  price",
+            "unitPrice",
+            "Unit-Price",
+            "unit_pr\u{131}ce",
+            "UNIT_PR\u{130}CE",
+            "unit.price",
+        ] {
             assert!(is_like(name, "unit_price"), "{name:?}");
         }
-        for name in ["currency_code", "Order Currency", "currenc\u{443}", "CCY", "curr\u{200b}ency"] {
+        for name in [
+            "currency_code",
+            "Order Currency",
+            "currenc\u{443}",
+            "CCY",
+            "CURRE\u{39d}CY",
+            "Währung",
+            "curr\u{200b}ency",
+        ] {
             assert!(is_like(name, "currency"), "{name:?}");
         }
         for name in ["", "totals", "subtotal", "note", "total_weight", "合計", "_"] {

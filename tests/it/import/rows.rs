@@ -155,6 +155,8 @@ fn a_text_without_a_field_of_its_own_is_no_order_and_what_follows_it_is() {
         let outcome = import_text(format!("{head}{text}Y,1,1,1,1.00,x\r\n"));
         assert_eq!(outcome.codes(), codes, "{text:?}");
     }
+    let unix = "A,1,1,1,1.00,a\r\nEVIL,2,2,50,0.01,x\r\nthanks\n";
+    assert_eq!(import_text(format!("{NOTED}{good}{unix}Y,1,1,1,1.00,x\n")).codes(), ["Z", "Y"]);
     // Quotes of a line of which the end is not known.
     for text in [format!("A,1,1,1,1.00,note: \"{x}\n{evil}"), format!("A,1,1,1,1.00,note: \"a\n{x},\"\n{evil}")] {
         assert_eq!(import_text(format!("{NOTED}{text}{good}")).codes(), [""; 0], "{}", &text[..40]);
