@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use pipeline::{
     retry::{POSTGRES, REDIS},
     shutdown::Shutdown,
-    store::{Store, WorkerSettings},
+    store::{self, Store, WorkerSettings},
     streams::{Redis, SafetyProblem},
 };
 
@@ -160,15 +160,43 @@ impl Backends {
             }
         };
         let (postgres, redis) = tokio::try_join!(postgres, redis)?;
+        if postgres && redis {
+            self.check_owner().await?;
+        }
         Ok(postgres && redis)
     }
 
-    /// Refuses to put orders into a Redis that may lose them.
+    /// Refuses to put orders into a Redis that may lose them, or among those of another installation.
     ///
     /// # Errors
-    /// When Redis is away, or its settings are unsafe and nobody said that this is meant.
+    /// When Redis is away, or its settings are unsafe and nobody said that this is meant, or another installation works in the namespace.
     pub async fn check_safety(&self) -> anyhow::Result<()> {
-        self.judge(&self.redis()?.safety_problems().await?)
+        self.judge(&self.redis()?.safety_problems().await?)?;
+        self.check_owner().await
+    }
+
+    /// Refuses a namespace that another installation works in: each would take orders of the other, and charge them.
+    ///
+    /// # Errors
+    /// When it does, or Postgres is away.
+    async fn check_owner(&self) -> anyhow::Result<()> {
+        let store = self.store(WorkerSettings::Report, 1)?;
+        let installation = store::installation(&store.pool()).await?;
+        store.close().await;
+        let redis = self.redis()?;
+        // A Redis that does not say so now refuses the work, too, and is told of there.
+        let Ok(owner) = redis.owner(&installation).await else { return Ok(()) };
+        if owner == installation {
+            return Ok(());
+        }
+        let message = format!(
+            "the keys {}:* in Redis are those of installation {owner}, and the database is installation {installation}: on the same \
+             keys they would take each other's orders, and charge them. Name another --namespace (or the right DATABASE_URL); where \
+             the other installation is gone for good: redis-cli DEL '{}'",
+            self.namespace,
+            redis.keys().installation()
+        );
+        Err(Refusal::new(Exit::Conflict, message).into())
     }
 
     fn judge(&self, problems: &[SafetyProblem]) -> anyhow::Result<()> {

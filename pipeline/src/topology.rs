@@ -135,6 +135,11 @@ impl Keyspace {
         format!("{}:{{0}}:mark", self.namespace)
     }
 
+    /// Whose these keys are: `orderstream:{0}:installation`, a string.
+    pub fn installation(&self) -> String {
+        format!("{}:{{0}}:installation", self.namespace)
+    }
+
     /// The first part of all keys.
     pub fn namespace(&self) -> &str {
         &self.namespace

@@ -13,6 +13,7 @@ mod kept;
 mod letter;
 mod mark;
 mod memory;
+mod owner;
 mod pause;
 mod pending;
 mod processes;

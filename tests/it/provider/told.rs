@@ -1,6 +1,7 @@
 //! What processes are told has to agree with the installation, at their start and ever after.
 
 use nix::sys::signal::Signal;
+use redis::AsyncCommands;
 
 use super::installed::{QUICK, charged, keyed, ledgers_agree, orders, standing};
 use crate::program::{
@@ -151,6 +152,13 @@ async fn who_ever_had_a_provider_gets_the_simulator_only_by_an_explicit_word() {
     }
 }
 
+/// As an operator does whose original is gone.
+async fn disown(program: &Program) {
+    let mut redis = program.stack.connection().await;
+    let gone: u64 = redis.del(program.stack.redis.keys().installation()).await.expect("Redis");
+    assert_eq!(gone, 1);
+}
+
 #[tokio::test]
 async fn a_copy_with_an_id_of_its_own_is_another_installation_at_the_same_provider() {
     let provider = Provider::start(&["--approve", "1"]).await;
@@ -189,6 +197,12 @@ async fn refunds_of_a_copy_do_not_meet_those_of_the_original() {
     };
     let of_original = refund("first").await;
     program.stack.sql("UPDATE settings SET value = gen_random_uuid() WHERE key = 'installation'").await;
+    // What takes orders of another installation, and would charge them, is refused.
+    for args in [&["run", "--until-drained"][..], &["serve", "--http", "127.0.0.1:0"], &["import", "orders.csv"]] {
+        let refused = keyed(&program, args).end().await.exits(6);
+        assert!(refused.stderr.contains("take each other's orders"), "{args:?}: {refused:?}");
+    }
+    disown(&program).await;
     program.run(&["provider", "set", &provider.url]).await.exits(0);
     let of_copy = refund("second").await;
     assert_ne!(of_original[..12], of_copy[..12]);
